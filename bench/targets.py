@@ -1,0 +1,103 @@
+"""What is measured: the null responder, msilo-lite, and the original in its settings.
+
+A target starts in an empty folder and returns once it answers. Stopping is `Running.stop`.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from bench import wire
+from bench.kamailio import Kamailio
+from bench.processes import Running, Unavailable, last_words, launch, until
+
+_READY = re.compile(r"^ready udp:127\.0\.0\.1:(\d+)", re.MULTILINE)
+_READY_SECONDS = 20.0
+
+
+class Target(Protocol):
+    """Something that stores messages, or looks as if it did."""
+
+    @property
+    def key(self) -> str:
+        """Its name in JSON."""
+
+    @property
+    def title(self) -> str:
+        """Its name in the table."""
+
+    def start(self, place: Path, phone: int, trace: bool = False) -> Running:
+        """Start it over a new database in `place`; `phone` is the port replays go to, if it must know."""
+
+
+@dataclass(frozen=True, slots=True)
+class Null:
+    """Our own null responder; `each` is how many messages of a replay it makes up for a user."""
+
+    each: int = 1
+    key: str = "null"
+    title: str = "null responder"
+
+    def start(self, place: Path, phone: int, trace: bool = False) -> Running:
+        """Start it; it needs no phone and has nothing to trace."""
+        return await_ready(launch([sys.executable, "-m", "bench.null", str(self.each)], place, None), place)
+
+
+@dataclass(frozen=True, slots=True)
+class Lite:
+    """msilo-lite, as installed with the Python that runs this benchmark; replays go straight to the Contact."""
+
+    key: str = "msilo-lite"
+    title: str = "msilo-lite"
+
+    def start(self, place: Path, phone: int, trace: bool = False) -> Running:
+        """Start it with an empty configuration file, so that one of this machine's user does not count."""
+        database = place / "silo.sqlite"
+        config = place / "silo.toml"
+        config.touch()
+        options = {
+            "--config": str(config),
+            "--bind": f"udp:{wire.HOST}:0",
+            "--db-url": f"sqlite:///{database}",
+            "--domain": wire.DOMAIN,
+            "--trusted": "127.0.0.0/8",
+            "--settle": "0",
+        }
+        words = [word for option in options.items() for word in option]
+        command = [sys.executable, "-m", "msilo_lite", "serve", *words]
+        return await_ready(launch(command, place, database, trace), place)
+
+
+NULL = Null()
+LITE = Lite()
+SHIPPED = Kamailio("kamailio", "Kamailio, as shipped")
+TUNED = Kamailio("kamailio-tuned", "Kamailio, WAL and lock", tuned=True)
+STRAIGHT = Kamailio("kamailio-straight", "Kamailio, straight", straight=True)
+ORDERED = Kamailio("kamailio-one-child", "Kamailio, one child", children=1)
+
+
+def await_ready(running: Running, place: Path) -> Running:
+    """Wait for the line that names the bound address, and note its port."""
+    out = place / "stdout"
+    until(lambda: bool(_READY.search(out.read_text())) or running.process.poll() is not None, _READY_SECONDS)
+    found = _READY.search(out.read_text())
+    if not found:
+        running.stop()
+        raise Unavailable(f"not started: {last_words(place)}")
+    running.port = int(found[1])
+    return running
+
+
+def rows_waiting(database: Path) -> int:
+    """Rows in the silo table."""
+    connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=10)
+    try:
+        (count,) = connection.execute("SELECT count(*) FROM silo").fetchone()
+        return int(count)
+    finally:
+        connection.close()

@@ -1,0 +1,5 @@
+"""`python -m msilo_lite`."""
+
+from .cli import main
+
+main()

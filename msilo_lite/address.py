@@ -1,0 +1,169 @@
+"""Addresses: SIP URIs, name-addrs and AoRs as values (RFC 3261 19.1, 20.10); no I/O, no policy.
+
+sipmessage checks the syntax and splits; the text of a URI is kept as it came, because only the Request-URI of a replay
+may differ from what the sender wrote.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from urllib.parse import quote
+
+import sipmessage
+
+from .errors import BadRequest
+
+USER_SAFE = "-_.!~*'()&=+$,;?/"
+"What a user part may hold without escapes (RFC 3261 25.1, user-unreserved)."
+_QUOTED = re.compile(r'\s*"(?:[^"\\]|\\.)*"')
+_LIST_ITEM = re.compile(r'(?:"(?:[^"\\]|\\.)*"|<[^>]*>|[^,"<])+')
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Aor:
+    """Whose mailbox it is: user as RFC 3261 10.3 compares it (escapes decoded, case kept), host in lower case."""
+
+    user: str
+    host: str
+
+    @classmethod
+    def parse(cls, text: str) -> Aor:
+        """`sip:bob@home.lan` or `bob@home.lan`. Raises BadRequest (404) without user or host."""
+        uri = parse_uri(text if re.match(r"(?i)sips?:", text) else f"sip:{text}")
+        aor = aor_of(uri)
+        if aor is None:
+            raise BadRequest(404, f"{text} names no user")
+        return aor
+
+    @property
+    def uri(self) -> str:
+        """The AoR as a SIP URI."""
+        return f"sip:{quote(self.user, safe=USER_SAFE)}@{self.host}"
+
+    def __str__(self) -> str:
+        return f"{quote(self.user, safe=USER_SAFE)}@{self.host}"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A transport address to listen on, or one that is listened on."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Endpoint:
+        """`udp:127.0.0.1:5070`, `udp:[::1]:5070`; raises ValueError with a sentence."""
+        form = re.fullmatch(r"(\w+):(?:\[([^\]]+)\]|([^:\[\]]+)):(\d{1,5})", text.strip())
+        if not form:
+            raise ValueError(f"{text!r} is not of the form udp:127.0.0.1:5070 or udp:[::1]:5070")
+        if form[1].lower() != "udp":
+            raise ValueError(f"{text!r} asks for {form[1]}, but only udp is served")
+        host, port = form[2] or form[3], int(form[4])
+        try:
+            ipaddress.ip_address(host)
+        except ValueError:
+            raise ValueError(f"{host!r} is not an IP address; listen on an address, not on a name") from None
+        if port > 65535:
+            raise ValueError(f"{port} is not a port number")
+        return cls(host, port)
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"udp:{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class NameAddr:
+    """The value of From, To or a Contact, split."""
+
+    text: str
+    "name-addr without header parameters, always in angle brackets."
+    uri: str
+    "The URI in it, as written."
+    parameters: tuple[tuple[str, str | None], ...]
+    "Header parameters such as tag or expires, names in lower case."
+
+    def get(self, name: str) -> str | None:
+        """A header parameter; None when absent, empty when it has no value."""
+        for key, value in self.parameters:
+            if key == name:
+                return value or ""
+        return None
+
+
+@lru_cache(maxsize=4096)
+def parse_uri(text: str) -> sipmessage.URI:
+    """A SIP or SIPS URI, scheme in any case. Raises BadRequest: 416 for another scheme, 400 when malformed."""
+    scheme, colon, rest = text.partition(":")
+    if colon and scheme.lower() not in ("sip", "sips"):
+        raise BadRequest(416, f"the URI scheme {scheme} is not served")
+    try:
+        return sipmessage.URI.parse(f"{scheme.lower()}:{rest}")
+    except (ValueError, TypeError) as error:  # TypeError: a parameter named like an argument of sipmessage's own
+        raise BadRequest(400, f"{text!r} is not a SIP URI") from error
+
+
+@lru_cache(maxsize=4096)
+def parse_address(text: str) -> NameAddr:
+    """One From, To or Contact value. Raises BadRequest (400 or 416)."""
+    try:
+        parsed = sipmessage.Address.parse(_lower_scheme(text))
+    except (ValueError, TypeError) as error:
+        if re.search(r"(?i)(^|<)\s*(?!sips?:)[a-z][a-z0-9+.-]*:", text):
+            raise BadRequest(416, "the address has a URI scheme that is not served") from error
+        raise BadRequest(400, f"{text!r} is not an address") from error
+    if parsed.uri.scheme not in ("sip", "sips"):
+        raise BadRequest(416, f"the URI scheme {parsed.uri.scheme} is not served")
+    name = _QUOTED.match(text)
+    start = text.find("<", name.end() if name else 0)
+    if start < 0:  # addr-spec: what follows a semicolon belongs to the header (RFC 3261 20)
+        uri = text.partition(";")[0].strip()
+        whole = f"<{uri}>"
+    else:
+        end = text.index(">", start)
+        uri, whole = text[start + 1 : end].strip(), text[: end + 1].strip()
+    return NameAddr(whole, uri, tuple((key.lower(), value) for key, value in parsed.parameters.items()))
+
+
+def _lower_scheme(text: str) -> str:
+    """sipmessage wants the scheme in lower case; RFC 3261 19.1.1 does not."""
+    return re.sub(r"(?i)((?:^|<)\s*)(sips?:)", lambda m: m[1] + m[2].lower(), text, count=1)
+
+
+def split_list(value: str) -> list[str]:
+    """The items of a comma-separated header value; commas in quotes and angle brackets do not count."""
+    return [item.strip() for item in _LIST_ITEM.findall(value) if item.strip()]
+
+
+def aor_of(uri: sipmessage.URI) -> Aor | None:
+    """The AoR a URI names: no port, no parameters, IPv6 hosts in brackets; None without user part."""
+    return Aor(uri.user, uri.host.lower().rstrip(".")) if uri.user and uri.host else None
+
+
+def same_uri(a: str, b: str) -> bool:
+    """RFC 3261 19.1.4: host without case, user with case, escapes decoded, parameters of both sides equal."""
+    left, right = parse_uri(a), parse_uri(b)
+    mine = {key.lower(): value for key, value in left.parameters.items()}
+    other = {key.lower(): value for key, value in right.parameters.items()}
+    # a parameter that only one side has is ignored, but for these (19.1.4)
+    if any(mine.get(key) != other.get(key) for key in ("user", "ttl", "method", "maddr", "transport")):
+        return False
+    shared = mine.keys() & other.keys()
+    return (
+        (left.scheme, left.user, left.password, left.port) == (right.scheme, right.user, right.password, right.port)
+        and left.host.lower() == right.host.lower()
+        and all((mine[key] or "").lower() == (other[key] or "").lower() for key in shared)
+    )
+
+
+def is_literal(host: str) -> bool:
+    """Whether a host needs no look-up: PJSIP resolves names blocking, on our only thread."""
+    try:
+        ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,327 @@
+"""The loop: requests in, one commit, answers out, replays on. The only place where the parts meet.
+
+One thread owns everything; signal handlers set a flag. A turn is: take what has arrived, decide, commit once, then
+answer and send. The order is the promise: no 202 and no replay leaves before what it stands for is on disk.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from ipaddress import ip_address
+from pathlib import Path
+
+from . import __version__, wire
+from .address import Aor, Endpoint, is_literal, parse_uri
+from .config import Config
+from .errors import InUse, Refused, SipError, StoreError
+from .message import Turn
+from .policy import Policy
+from .registration import Bindings, judge
+from .replay import Replay, Send
+from .scheduler import Scheduler
+from .silo import Places, Silo
+from .sip import ALLOW, Agent
+from .store import Store
+from .wire import Answer, Incoming, Request
+
+log = logging.getLogger(__name__)
+
+USER_AGENT = f"msilo-lite/{__version__}"
+REQUESTS_A_TURN = 200
+"Requests that share one commit."
+LAZY = 0.02
+"Seconds a settled delivery may wait for a commit that somebody else needs; a crash in them repeats a message."
+BROKEN_PAUSE = 1.0
+"Seconds until the next try to write what nobody waits for, after the disk refused."
+LAZY_MOST = 64
+"Settled deliveries that are committed without waiting."
+IDLE_MS = 100
+"Milliseconds the loop sleeps at the most."
+PURGE_BATCH = 500
+RACE_SECONDS = 5
+"A MESSAGE this soon after its owner registered was refused by a PBX that did not know yet: no need to wait."
+GRACE_SECONDS = 34
+"How long a stop waits for answers: PJSIP gives up after 32 s (RFC 3261 17.1.2.2, Timer F)."
+RETRY_AFTER = (("Retry-After", "5"),)
+
+
+@contextmanager
+def sole_user(file: Path) -> Iterator[None]:
+    """Hold the lock beside the database file. Raises InUse when another process delivers from it."""
+    path = file.with_name(file.name + ".lock")
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    number = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        try:
+            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(number, 20).decode(errors="replace").strip() or "unknown"
+            raise InUse(f"another msilo-lite (process {holder}) already serves {file}") from None
+        os.ftruncate(number, 0)
+        os.write(number, f"{os.getpid()}\n".encode())
+        yield
+    finally:
+        os.close(number)
+
+
+class Daemon:
+    """All parts on one file. Raises SipError and StoreError from the constructor."""
+
+    def __init__(self, config: Config, clock: Callable[[], float] = time.time) -> None:
+        self._config = config
+        self._clock = clock
+        self._networks = config.networks
+        self._store = Store(config.db_file)
+        started = int(clock())
+        interrupted = self._store.recover()
+        self.agent = Agent(config.endpoints, self, USER_AGENT)
+        places = Places(config.domain, _own_hosts(self.agent.listening))
+        self._silo = Silo(self._store, Policy(config.expire_time), places, USER_AGENT)
+        self._bindings = Bindings(self._store.contacts())
+        troubled = {one.owner: one for one in self._store.recipients()}
+        proxy = config.outbound_proxy
+        self._replay = Replay(self._silo, self._bindings, proxy, config.max_in_flight, troubled)
+        self._scheduler = Scheduler(config.settle, config.check_time, config.clean_period)
+        for owner in interrupted:
+            self._scheduler.phone_is_back(owner, clock())
+        self._inbox: list[tuple[Incoming, Request]] = []
+        self._ended: list[tuple[int, Answer]] = []
+        self._to_answer: list[int] = []
+        self._last_commit = time.monotonic()
+        self._broken_until = 0.0
+        self._seen = -1
+        self._trusts = lru_cache(maxsize=1024)(self._is_trusted)
+        self.stopping = False
+        self._tell({"started": started})
+
+    @property
+    def listening(self) -> tuple[Endpoint, ...]:
+        """The bound addresses, in the order of `bind`."""
+        return self.agent.listening
+
+    def _tell(self, more: dict[str, object]) -> None:
+        facts = {
+            "pid": os.getpid(),
+            "version": __version__,
+            "listening": [str(one) for one in self.listening],
+            "trusted": list(self._config.trusted),
+            "outbound_proxy": self._config.outbound_proxy,
+            **more,
+        }
+        self._store.tell("daemon", json.dumps(facts))
+
+    # -- the edge calls ----------------------------------------------------------------------------------------------
+    def trusts(self, host: str) -> bool:
+        """Whether requests from this IP address are served."""
+        return self._trusts(host)
+
+    def _is_trusted(self, host: str) -> bool:
+        address = ip_address(host)
+        return any(address in network for network in self._networks)
+
+    def received(self, request: Incoming) -> None:
+        """A request arrived: it is answered in this turn."""
+        try:
+            parsed = wire.read(request.raw)
+        except Refused as refusal:
+            self._refuse(request, refusal)
+        else:
+            self._inbox.append((request, parsed))
+
+    def answered(self, token: int, answer: Answer) -> None:
+        """A replay ended: settled in this turn."""
+        self._ended.append((token, answer))
+
+    def dropped(self, reason: str) -> None:
+        """A request that got no further."""
+        self._silo.turn.count(reason)
+
+    # -- the loop ----------------------------------------------------------------------------------------------------
+    def run(self) -> None:
+        """Serve until `stopping` is set, then wait for the answers that are due."""
+        while not self.stopping:
+            self.turn()
+        deadline = time.monotonic() + GRACE_SECONDS
+        self._replay.stop(int(self._clock()))
+        while self._replay.in_flight and time.monotonic() < deadline:
+            self.turn()
+        self.turn(0)
+        self._commit(int(self._clock()), force=True)
+
+    def turn(self, wait: int = IDLE_MS) -> None:
+        """One turn of the loop; waits up to `wait` milliseconds for something to do."""
+        self.agent.poll(self._patience(wait), REQUESTS_A_TURN)
+        now = self._clock()
+        self._take_requests(now)
+        for token, answer in self._drain_ended():
+            self._send_all(self._replay.answered(token, answer, int(now)))
+        self._tick(now)
+        try:
+            self._replay.claim(int(now))
+        except StoreError as error:
+            self._give_up(error, int(now))
+        self._commit(int(now))
+
+    def _patience(self, wait: int) -> int:
+        """Milliseconds until there is surely something to do."""
+        if not self._replay.ready_to_claim and self._silo.turn.empty:
+            return min(wait, int(1000 * self._scheduler.wait(self._clock())) + 1)
+        return 0 if self._replay.ready_to_claim else min(wait, 5)
+
+    def _drain_ended(self) -> list[tuple[int, Answer]]:
+        ended, self._ended = self._ended, []
+        return ended
+
+    def _take_requests(self, now: float) -> None:
+        inbox, self._inbox = self._inbox, []
+        for incoming, request in inbox:
+            try:
+                self._take(incoming, request, now)
+            except Refused as refusal:
+                self._refuse(incoming, refusal)
+            except StoreError as error:
+                log.error("%s", error)
+                self.agent.answer(incoming.handle, 503, RETRY_AFTER)
+
+    def _take(self, incoming: Incoming, request: Request, now: float) -> None:
+        if request.method == "MESSAGE":
+            message = self._silo.accept(request, int(now))
+            if message is None:
+                self.agent.answer(incoming.handle, 200)
+                return
+            self._to_answer.append(incoming.handle)
+            contact = self._bindings.newest(message.owner, now)
+            if contact and now - contact.updated < RACE_SECONDS:
+                self._scheduler.phone_is_back(message.owner, now)
+        elif request.method == "REGISTER":
+            wire.check(request)
+            change = judge(request, self._silo.places.aor, now)
+            self._bindings.apply(change, now, self._silo.turn)
+            if change.wakes and self._silo.has_mail(change.aor):
+                self._silo.turn.count("wakeups")
+                self._scheduler.phone_is_back(change.aor, now)
+            self.agent.answer(incoming.handle, 200, change.headers)
+        else:
+            self.agent.answer(incoming.handle, 200, (("Allow", ALLOW.decode()), ("Accept", "*/*")))
+
+    def _refuse(self, incoming: Incoming, refusal: Refused) -> None:
+        self._silo.turn.count(f"refused_{refusal.status}")
+        log.info("%s:%d refused %d: %s", incoming.host, incoming.port, refusal.status, refusal.reason)
+        self.agent.answer(incoming.handle, refusal.status, refusal.headers)
+
+    # -- time --------------------------------------------------------------------------------------------------------
+    def _tick(self, now: float) -> None:
+        due = self._scheduler.tick(now)
+        for owner in due.wake:
+            self._replay.wake(owner)
+        try:
+            if due.retries and not self.stopping:
+                for owner in self._store.due(int(now), REQUESTS_A_TURN):
+                    self._replay.retry(owner)
+            if due.wishes:
+                self._look_for_wishes(int(now))
+            if due.clean:
+                self._bindings.prune(now, self._silo.turn)
+                while self._silo.lapse(int(now), PURGE_BATCH) == PURGE_BATCH:
+                    self._commit(int(now), force=True)
+            if due.purge:
+                self._store.prune(int(now) - self._config.history_time, PURGE_BATCH)
+        except StoreError as error:
+            log.error("%s", error)
+
+    def _look_for_wishes(self, now: int) -> None:
+        """What commands wrote into the file since the last look; SQLite's data_version says whether to look at all."""
+        seen = self._store.data_version()
+        if seen == self._seen:
+            return
+        self._seen = seen
+        for number, verb, owner in self._store.wishes():
+            if verb == "dump":
+                self._replay.wake(owner, number)
+            else:
+                self._replay.reload(now)
+                self._silo.turn.wishes[number] = {}
+
+    # -- disk, then wire ---------------------------------------------------------------------------------------------
+    def _commit(self, now: int, *, force: bool = False) -> None:
+        """Write the turn, then answer and send what waited for it; settled deliveries alone may wait a moment."""
+        turn = self._silo.turn
+        if not (force or turn.urgent or self._overdue(turn)):
+            return
+        try:
+            self._silo.commit(now)
+        except StoreError as error:
+            self._give_up(error, now)
+            return
+        finally:
+            self._last_commit = time.monotonic()
+        handles, self._to_answer = self._to_answer, []
+        for handle in handles:
+            self.agent.answer(handle, 202)
+        self._send_all(self._replay.claimed(now))
+
+    def _overdue(self, turn: Turn) -> bool:
+        clock = time.monotonic()
+        waited = clock - self._last_commit > LAZY
+        if clock < self._broken_until:
+            return False
+        return not turn.empty and (waited or len(turn.settled) >= LAZY_MOST)
+
+    def _give_up(self, error: StoreError, now: int) -> None:
+        """The disk failed: senders get 503 and will come again, lanes rest, settled deliveries are tried again."""
+        log.error("%s", error)
+        self._broken_until = time.monotonic() + BROKEN_PAUSE
+        handles, self._to_answer = self._to_answer, []
+        for handle in handles:
+            self.agent.answer(handle, 503, RETRY_AFTER)
+        self._silo.turn.new, self._silo.turn.claimed = [], []
+        self._silo.turn.count("store_errors")
+        self._replay.unclaim(now)
+
+    def _send_all(self, sends: list[Send]) -> None:
+        """Perform what the lanes decided; a send that cannot start is an outcome like any other."""
+        waiting = list(sends)
+        while waiting:
+            send = waiting.pop(0)
+            hop = send.way.routes[0].strip("<>") if send.way.routes else send.way.target
+            host = parse_uri(hop).host.strip("[]")
+            trusted = is_literal(host) and self.trusts(host)
+            try:
+                self.agent.send(send.token, wire.replay(send.item, send.way.target, send.way.routes, trusted=trusted))
+            except SipError as error:
+                log.info("%s cannot be sent: %s", send.item.msilo_id, error)
+                waiting += self._replay.failed(send.token, error, int(self._clock()))
+
+    def deliver(self, owner: Aor, progress: Callable[[], None]) -> None:
+        """One run for one owner: what `dump` does while no other daemon serves the file."""
+        self._replay.wake(owner)
+        while not self._replay.idle:
+            self.turn()
+            progress()
+        self._commit(int(self._clock()), force=True)
+
+    def close(self) -> None:
+        """Give up the sockets and the file."""
+        self.agent.close()
+        self._store.close()
+
+
+def _own_hosts(listening: tuple[Endpoint, ...]) -> frozenset[str]:
+    """Hosts by which a peer may name us, as they stand in a URI; every local address where one is a wildcard."""
+    hosts = set()
+    for one in listening:
+        if not ip_address(one.host).is_unspecified:
+            hosts.add(one.host)
+            continue
+        found = socket.getaddrinfo(socket.gethostname(), None)
+        hosts.update(str(entry[4][0]) for entry in found)
+        hosts.add("127.0.0.1" if ":" not in one.host else "::1")
+    return frozenset(f"[{host}]" if ":" in host else host for host in hosts)

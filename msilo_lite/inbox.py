@@ -1,0 +1,183 @@
+"""What the commands read and write in the file, with the daemon up or down: lists, counts, purge, wishes.
+
+The file is the only channel between a command and the daemon: a command commits what it wants, the daemon sees by
+SQLite's data_version that somebody did. Writes are short batches, so that the daemon never waits long for the lock.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from .address import Aor
+from .delivery import WAITING, State
+from .errors import NotFound, StoreError
+from .message import Contact, Recipient, Waiting
+from .rows import contact_of, from_db, recipient_of, waiting_of
+from .schema import MIGRATIONS, contact, counter, daemon, ledger, recipient, silo, wish
+from .store import open_engine, translated
+
+BATCH = 500
+"Rows a purge deletes in one commit."
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What is kept of a message that left the box."""
+
+    ledger_id: int
+    owner: Aor
+    from_: str
+    ctype: str
+    size: int
+    arrived: int
+    state: State
+    attempts: int
+    code: int | None
+    reason: str | None
+    settled: int
+    msilo_id: str
+
+
+class Inbox:
+    """The file as a command sees it. Methods may raise StoreError; the constructor NotFound when there is no file."""
+
+    def __init__(self, file: Path) -> None:
+        if not file.exists():
+            raise NotFound(f"there is no database at {file}; `msilo-lite serve` makes one, --db-url names another")
+        with translated(f"cannot open {file}"):
+            self._engine = open_engine(file, create=False)
+            self._c = self._engine.connect()
+            have = self._c.exec_driver_sql("PRAGMA user_version").scalar_one()
+        if have != len(MIGRATIONS):
+            raise StoreError(f"{file} has schema {have}, this msilo-lite knows {len(MIGRATIONS)}; start `serve` once")
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+    def waiting(self, owner: Aor | None = None) -> Iterator[Waiting]:
+        """Every message in the box, oldest first."""
+        query = sa.select(silo, ledger).select_from(silo.outerjoin(ledger, ledger.c.silo_id == silo.c.id))
+        if owner:
+            query = query.where(silo.c.username == owner.user, silo.c.domain == owner.host)
+        with translated("cannot read"):
+            for row in self._c.execute(query.order_by(silo.c.id)).mappings():
+                yield waiting_of(row)
+
+    def message(self, silo_id: int) -> Waiting:
+        """One message of the box. Raises NotFound."""
+        query = sa.select(silo, ledger).select_from(silo.outerjoin(ledger, ledger.c.silo_id == silo.c.id))
+        with translated("cannot read"):
+            row = self._c.execute(query.where(silo.c.id == silo_id)).mappings().first()
+        if row is None:
+            raise NotFound(f"no message {silo_id} is waiting; `msilo-lite list` shows those that are")
+        return waiting_of(row)
+
+    def history(self, owner: Aor | None = None) -> Iterator[History]:
+        """Messages that left the box, oldest first."""
+        query = sa.select(ledger).where(ledger.c.settled.is_not(None))
+        if owner:
+            query = query.where(ledger.c.username == owner.user, ledger.c.domain == owner.host)
+        with translated("cannot read"):
+            for row in self._c.execute(query.order_by(ledger.c.settled, ledger.c.id)).mappings():
+                yield _history_of(row)
+
+    def count(self, owner: Aor | None = None) -> int:
+        """How many messages are in the box."""
+        query = sa.select(sa.func.count()).select_from(silo)
+        if owner:
+            query = query.where(silo.c.username == owner.user, silo.c.domain == owner.host)
+        with translated("cannot read"):
+            return int(self._c.execute(query).scalar_one())
+
+    def oldest(self) -> int | None:
+        """Arrival of the oldest waiting message, UTC seconds."""
+        with translated("cannot read"):
+            value = self._c.execute(sa.select(silo.c.inc_time).order_by(silo.c.id).limit(1)).scalar()
+        return None if value is None else int(value)
+
+    def owners(self) -> list[tuple[Aor, int]]:
+        """Who has how many messages waiting."""
+        query = sa.select(silo.c.username, silo.c.domain, sa.func.count()).group_by(silo.c.username, silo.c.domain)
+        with translated("cannot read"):
+            return [(Aor(user, host), number) for user, host, number in self._c.execute(query)]
+
+    def recipients(self) -> dict[Aor, Recipient]:
+        """Owners that could not be reached."""
+        with translated("cannot read"):
+            rows = self._c.execute(sa.select(recipient)).mappings()
+            return {one.owner: one for one in map(recipient_of, rows)}
+
+    def contacts(self, now: int) -> dict[Aor, Contact]:
+        """The newest live binding of each owner."""
+        with translated("cannot read"):
+            rows = self._c.execute(sa.select(contact).where(contact.c.expires > now).order_by(contact.c.updated))
+            return {one.aor: one for one in map(contact_of, rows.mappings()) if one.takes_message}
+
+    def counters(self) -> dict[str, int]:
+        """The daemon's counters, kept over restarts."""
+        with translated("cannot read"):
+            return {name: value for name, value in self._c.execute(sa.select(counter).order_by(counter.c.name))}
+
+    def daemon(self) -> dict[str, Any]:
+        """What the daemon said of itself when it started last."""
+        with translated("cannot read"):
+            found = self._c.execute(sa.select(daemon.c.value).where(daemon.c.name == "daemon")).scalar()
+        return dict(json.loads(found)) if found else {}
+
+    # -- writing -----------------------------------------------------------------------------------------------------
+    def ask(self, verb: str, owner: Aor, now: int) -> int:
+        """Leave a wish for the daemon; returns its id."""
+        row = {"verb": verb, "username": owner.user, "domain": owner.host, "asked": now, "result": "", "done": 0}
+        with translated("cannot write"):
+            return int(self._c.execute(sa.insert(wish), row).inserted_primary_key[0])
+
+    def granted(self, number: int) -> dict[str, Any] | None:
+        """The result of a wish, or None while the daemon is at it."""
+        with translated("cannot read"):
+            row = self._c.execute(sa.select(wish.c.result, wish.c.done).where(wish.c.id == number)).first()
+        return json.loads(row[0] or "{}") if row and row[1] else None
+
+    def purge(self, ids: list[int], now: int) -> int:
+        """Take messages out of the box; their ledger says `cancelled`. Returns how many were there."""
+        gone = 0
+        where = ledger.c.silo_id.in_(ids)
+        with translated("cannot write"):
+            self._c.exec_driver_sql("BEGIN IMMEDIATE")
+            try:
+                change = sa.update(ledger).where(where, ledger.c.state.in_(WAITING))
+                values = {"state": State.CANCELLED, "settled": now, "reason": "purged", "silo_id": None}
+                self._c.execute(change.values(**values))
+                gone = self._c.execute(sa.delete(silo).where(silo.c.id.in_(ids))).rowcount
+                row = {"verb": "reload", "username": "", "domain": "", "asked": now, "result": "", "done": 0}
+                self._c.execute(sa.insert(wish), row)
+                self._c.exec_driver_sql("COMMIT")
+            except BaseException:
+                self._c.exec_driver_sql("ROLLBACK")
+                raise
+        return gone
+
+    def close(self) -> None:
+        """Give the file back."""
+        self._c.close()
+        self._engine.dispose()
+
+
+def _history_of(row: sa.RowMapping) -> History:
+    return History(
+        ledger_id=row["id"],
+        owner=Aor(row["username"], row["domain"]),
+        from_=from_db(row["from_hdr"]),
+        ctype=from_db(row["ctype"]),
+        size=row["size"],
+        arrived=row["arrived"],
+        state=State(row["state"]),
+        attempts=row["attempts"],
+        code=row["code"],
+        reason=row["reason"],
+        settled=row["settled"],
+        msilo_id=row["msilo_id"],
+    )

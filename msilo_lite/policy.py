@@ -1,0 +1,69 @@
+"""What we promise: how long a message lives, how large it may be, when a failed one is tried again. Pure functions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC
+from email.utils import formatdate, parsedate_to_datetime
+
+from .errors import Rejected
+
+MAX_REQUEST = 3900
+"Bytes of a whole request that we send: PJSIP's buffer is 4,000, and a longer Contact than the AoR must still fit."
+RECEIVE_BUFFER = 4000
+"Bytes of PJSIP's packet buffer: a datagram that fills it was cut."
+MINUTE = 60
+BACKOFF = tuple(minutes * MINUTE for minutes in (1, 2, 5, 10, 30, 60))
+"Seconds before the next attempt, by failed attempts in a row; the last one repeats."
+CLOCK_SLACK = 300
+"Seconds by which a sender's Date may lie behind our clock and still be believed (RFC 3428 4 counts Expires from Date)."
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The limits of this installation."""
+
+    expire_time: int = 259200
+    "Longest life of a message in seconds (msilo: expire_time, 72 hours)."
+
+    def lifetime(self, expires: str | None, date: str | None, now: int) -> int:
+        """Seconds a message that arrives `now` may wait.
+
+        Raises Rejected (480) where the sender wants no storing: `Expires: 0` (RFC 3428 7), or already over.
+        """
+        asked = _seconds(expires)
+        if asked is None:
+            return self.expire_time
+        left = asked - _delay(date, now)
+        if left <= 0:
+            raise Rejected(480, "Expires leaves no time to store it")
+        return min(left, self.expire_time)
+
+
+def _seconds(value: str | None) -> int | None:
+    """delta-seconds; None when absent or malformed, which then means the default (RFC 3261 20.19)."""
+    text = (value or "").strip()
+    return int(text[:10]) if text.isascii() and text.isdigit() else None
+
+
+def _delay(date: str | None, now: int) -> int:
+    """Seconds a request was on its way by its Date header, 0 when the two clocks cannot be compared."""
+    if not date:
+        return 0
+    try:
+        sent = parsedate_to_datetime(date)
+    except ValueError:
+        return 0
+    delay = now - int(sent.replace(tzinfo=sent.tzinfo or UTC).timestamp())
+    return delay if 0 < delay <= CLOCK_SLACK else 0
+
+
+def retry_at(now: int, tries: int, retry_after: int | None = None) -> int:
+    """UTC second of the next attempt after `tries` (1 or more) failures; never before a Retry-After ends."""
+    step = BACKOFF[min(tries, len(BACKOFF)) - 1]
+    return now + max(step, min(retry_after or 0, 86400))
+
+
+def sip_date(at: int) -> str:
+    """A Date header value (RFC 3261 20.17: always GMT)."""
+    return formatdate(at, usegmt=True)

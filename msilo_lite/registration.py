@@ -1,0 +1,137 @@
+"""A REGISTER, judged: which Contacts it sets or ends, whether it wakes its user, what the 200 says. Pure functions.
+
+The table is msilo's (check_message_support) with its slip mended: a Contact whose `methods` leave MESSAGE out never
+wakes. We are a silo beside the registrar, not the registrar: the bindings only tell where a replay may go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from .address import Aor, NameAddr, parse_address, parse_uri
+from .errors import BadRequest
+from .message import Contact, Turn
+from .wire import Request, registrar_order
+
+DEFAULT_EXPIRES = 3600
+"Seconds a binding lasts when the REGISTER does not say (RFC 3261 10.3 step 7c leaves it to us)."
+LONGEST_CONTACT = 500
+"Bytes of a Contact with its Path that can still become a Request-URI; longer ones wake, but are not remembered."
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """What one REGISTER means."""
+
+    aor: Aor
+    contacts: tuple[Contact, ...]
+    "Bindings it sets; one whose `expires` is not in the future ends."
+    clear: bool
+    "Whether it ends every binding of the user (`Contact: *`)."
+    wakes: bool
+    "Whether the user can take messages from now on."
+    headers: tuple[tuple[str, str], ...]
+    "Headers of the 200: Contact and Expires echoed."
+
+
+def judge(request: Request, owner_of: Callable[[str], Aor | None], now: float) -> Registration:
+    """What a REGISTER means. `owner_of` maps the To URI to an AoR of ours, or None.
+
+    Raises BadRequest: 404 when To names no user of ours, 400 when it contradicts itself.
+    """
+    aor = owner_of(parse_address(request.get("to") or "").uri)
+    if aor is None:
+        raise BadRequest(404, "To names no user of ours")
+    values = request.all("contact")
+    header = request.get("expires")
+    headers = tuple(("Contact", value) for value in values if value != "*") + ((("Expires", header),) if header else ())
+    if "*" in values:
+        if len(values) > 1 or (header or "").strip() != "0":  # RFC 3261 10.3 step 6
+            raise BadRequest(400, "Contact: * goes alone and with Expires: 0")
+        return Registration(aor, (), clear=True, wakes=False, headers=headers)
+    allow = frozenset(name.upper() for name in request.all("allow")) if request.get("allow") is not None else None
+    parsed = [parse_address(value) for value in values]
+    bindings = tuple(_binding(request, aor, one, allow, now) for one in parsed)
+    wakes = any(one.takes_message and one.expires > now for one in bindings)
+    return Registration(aor, bindings, clear=False, wakes=wakes, headers=headers)
+
+
+def _binding(request: Request, aor: Aor, address: NameAddr, allow: frozenset[str] | None, now: float) -> Contact:
+    parse_uri(address.uri)
+    call_id, cseq = registrar_order(request)
+    seconds = _expires(address.get("expires"), request.get("expires"))
+    return Contact(
+        aor=aor,
+        uri=address.uri,
+        path=tuple(request.all("path")),
+        expires=int(now) + seconds,
+        takes_message=_takes_message(address.get("methods"), allow),
+        updated=now,
+        call_id=call_id,
+        cseq=cseq,
+    )
+
+
+def _expires(parameter: str | None, header: str | None) -> int:
+    """Seconds: parameter before header before default; a malformed value counts as absent (RFC 3261 10.3)."""
+    for value in (parameter, header):
+        text = (value or "").strip().strip('"')
+        if text.isascii() and text.isdigit():
+            return min(int(text[:10]), 2**31 - 1)
+    return DEFAULT_EXPIRES
+
+
+def _takes_message(methods: str | None, allow: frozenset[str] | None) -> bool:
+    """`methods` of the Contact decides alone where it is given; else Allow; else everybody takes MESSAGE."""
+    if methods is not None:
+        return "MESSAGE" in {name.strip().upper() for name in methods.strip('"').split(",")}
+    return allow is None or "MESSAGE" in allow
+
+
+class Bindings:
+    """Where phones can be reached, in memory; every change is staged for disk, so that it survives a restart."""
+
+    def __init__(self, known: Iterable[Contact]) -> None:
+        self._of: dict[Aor, dict[str, Contact]] = {}
+        for one in known:
+            self._of.setdefault(one.aor, {})[one.uri] = one
+
+    def apply(self, change: Registration, now: float, turn: Turn) -> None:
+        """Take a REGISTER over.
+
+        Raises BadRequest (500) when a later REGISTER of the same phone came first (RFC 3261 10.3 step 7).
+        """
+        mine = self._of.setdefault(change.aor, {})
+        for one in change.contacts:
+            old = mine.get(one.uri)
+            if old and old.call_id == one.call_id and old.cseq > one.cseq:
+                raise BadRequest(500, "a later REGISTER of this Call-ID was already taken")
+        for uri in list(mine) if change.clear else ():
+            self._remove(change.aor, uri, turn)
+        for one in change.contacts:
+            if one.expires <= now:
+                self._remove(change.aor, one.uri, turn)
+            elif len(one.uri) + sum(map(len, one.path)) <= LONGEST_CONTACT:
+                mine[one.uri] = one
+                turn.contacts[one.aor, one.uri] = one
+        if not mine:
+            self._of.pop(change.aor, None)
+
+    def _remove(self, aor: Aor, uri: str, turn: Turn) -> None:
+        if self._of.get(aor, {}).pop(uri, None):
+            turn.contacts[aor, uri] = None
+
+    def newest(self, aor: Aor, now: float) -> Contact | None:
+        """The binding set last that is alive and takes MESSAGE."""
+        alive = [one for one in self._of.get(aor, {}).values() if one.expires > now and one.takes_message]
+        return max(alive, key=lambda one: one.updated, default=None)
+
+    def prune(self, now: float, turn: Turn) -> None:
+        """Forget bindings that have run out."""
+        for aor, mine in list(self._of.items()):
+            for uri, one in list(mine.items()):
+                if one.expires <= now:
+                    self._remove(aor, uri, turn)
+            if not mine:
+                del self._of[aor]

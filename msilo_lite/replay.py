@@ -1,0 +1,305 @@
+"""Lanes: who is being delivered to, what goes next, and what an answer means for the messages behind it.
+
+One lane a recipient, one message in flight in each (RFC 3428 8), many lanes at once under a cap. A lane claims its next
+messages in one commit and then sends them one by one; each answer is staged and the next message leaves without waiting
+for the disk. Returns `Send` values and sends nothing itself.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field, replace
+
+from .address import Aor, is_literal, parse_uri
+from .delivery import STEP_ASIDE_AFTER, Event, Lane as Then, Verdict, judge
+from .errors import SipError
+from .message import Recipient, Waiting
+from .policy import MINUTE, retry_at
+from .registration import Bindings
+from .silo import Silo
+from .wire import Answer, hidden_route, redirect, retry_after
+
+CLAIM = 64
+"Messages a lane claims in one commit."
+HOLD_SECONDS = 300
+"How long everything through the proxy rests after it refused us (401, 403, 407)."
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """Where a replay goes."""
+
+    target: str
+    routes: tuple[str, ...]
+    by_proxy: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """A claimed message, to be sent now."""
+
+    token: int
+    item: Waiting
+    way: Way
+
+
+@dataclass(slots=True)
+class _Flight:
+    lane: _Lane
+    item: Waiting
+    way: Way
+    followed: bool = False
+    "Whether this is already the one redirection we follow."
+
+
+@dataclass(slots=True)
+class _Lane:
+    owner: Aor
+    queue: deque[Waiting] = field(default_factory=deque)
+    cursor: int = 0
+    "Highest silo id claimed in this run."
+    in_flight: int = 0
+    misses: int = 0
+    "Messages in a row that nobody took."
+    delivered: int = 0
+    again: bool = False
+    "Woken while open: start over when this run fails."
+    wishes: list[int] = field(default_factory=list)
+    "Commands that wait for the end of this run."
+
+
+class Replay:
+    """All lanes. Every method is called by the daemon's one thread."""
+
+    def __init__(
+        self, silo: Silo, bindings: Bindings, proxy: str | None, most: int, troubled: dict[Aor, Recipient]
+    ) -> None:
+        self._silo = silo
+        self._bindings = bindings
+        self._proxy = proxy
+        self._most = most
+        self._troubled = troubled
+        self._lanes: dict[Aor, _Lane] = {}
+        self._flights: dict[int, _Flight] = {}
+        self._queue: dict[Aor, list[int]] = {}
+        "Owners that wait for a lane, in order, with the commands that wait for them."
+        self._hungry: dict[Aor, _Lane] = {}
+        "Lanes that need to claim more."
+        self._token = 0
+        self._stopped = False
+        self.held_until = 0
+        "UTC second until which nothing goes through the proxy."
+        self.alarm = ""
+        "What the operator has to mend, in words."
+
+    @property
+    def in_flight(self) -> int:
+        """How many messages are under way."""
+        return len(self._flights)
+
+    @property
+    def idle(self) -> bool:
+        """Whether no lane is open or waits to be."""
+        return not (self._lanes or self._queue)
+
+    @property
+    def ready_to_claim(self) -> bool:
+        """Whether `claim` would find something to do."""
+        return bool(self._hungry) or bool(self._queue and len(self._lanes) < self._most)
+
+    def retry(self, owner: Aor) -> None:
+        """The back-off of an owner is over."""
+        old = self._troubled.get(owner)
+        if old:  # the time of the attempt after this one is set when it fails
+            self._note(replace(old, next_try=None))
+        self._enqueue(owner, None)
+
+    def wake(self, owner: Aor, wish: int | None = None) -> None:
+        """Something says that the phone is back, or the operator does: deliver; back-off starts over."""
+        if owner in self._troubled:
+            self._note(replace(self._troubled[owner], tries=0))
+        self._enqueue(owner, wish)
+
+    def _enqueue(self, owner: Aor, wish: int | None) -> None:
+        if self._stopped:
+            return
+        lane = self._lanes.get(owner)
+        if lane:
+            lane.again = True
+            lane.wishes += [wish] if wish else []
+        else:
+            self._queue.setdefault(owner, []).extend([wish] if wish else [])
+
+    # -- before the commit -------------------------------------------------------------------------------------------
+    def claim(self, now: int) -> None:
+        """Open lanes while the cap allows and let hungry ones claim more; what they claim leaves after the commit."""
+        if now < self.held_until:
+            for owner in list(self._queue):
+                self._put_off(owner, self._queue.pop(owner), self.alarm, self.held_until)
+        while self._queue and len(self._lanes) < self._most:
+            owner = next(iter(self._queue))
+            lane = _Lane(owner, wishes=self._queue.pop(owner))
+            self._lanes[owner] = self._hungry[owner] = lane
+        for lane in list(self._hungry.values()):
+            found = self._silo.begin(lane.owner, lane.cursor, CLAIM)
+            if not found:
+                del self._hungry[lane.owner]
+                self._finish(lane)
+                continue
+            lane.cursor = found[-1].silo_id
+            lane.queue.extend(found)
+
+    def unclaim(self, now: int) -> None:
+        """The commit failed: lanes that were about to claim give up for now."""
+        for lane in list(self._hungry.values()):
+            lane.queue.clear()
+            self._close(lane, "the database could not be written", None, now + MINUTE, now)
+
+    # -- after the commit --------------------------------------------------------------------------------------------
+    def claimed(self, now: int) -> list[Send]:
+        """The claims are on disk: the first message of each lane that had none may leave."""
+        lanes = list(self._hungry.values())
+        self._hungry.clear()
+        return [send for lane in lanes for send in self._next(lane, now)]
+
+    def stop(self, now: int) -> None:
+        """Let what is under way end and begin nothing more."""
+        self._stopped = True
+        self._queue.clear()
+        for lane in self._lanes.values():
+            self._silo.release(lane.queue, now)
+            lane.queue.clear()
+
+    def _next(self, lane: _Lane, now: int) -> list[Send]:
+        """The next message of a lane, or its end."""
+        if self._stopped:
+            self._lanes.pop(lane.owner, None)
+            return []
+        while lane.queue:
+            item = lane.queue.popleft()
+            if item.message.expires <= now:
+                self._silo.settle(item, Event.LAPSE, now, item.code, "its time ran out")
+                continue
+            way = self._way(lane.owner, now)
+            if isinstance(way, str):
+                self._silo.release([item], now)
+                self._close(lane, way, None, None, now)  # only a wake-up helps
+                return []
+            return [self._send(lane, item, way)]
+        self._hungry[lane.owner] = lane
+        return []
+
+    def _send(self, lane: _Lane, item: Waiting, way: Way, *, followed: bool = False) -> Send:
+        self._token += 1
+        self._flights[self._token] = _Flight(lane, item, way, followed)
+        lane.in_flight = self._token
+        return Send(self._token, item, way)
+
+    def _way(self, owner: Aor, now: int) -> Way | str:
+        """Where messages for an owner go now, or why they cannot."""
+        if self._proxy:
+            return Way(owner.uri, (hidden_route(self._proxy),), by_proxy=True)
+        contact = self._bindings.newest(owner, now)
+        if contact is None:
+            return "not registered, and no outbound_proxy is set"
+        host = parse_uri(contact.uri).host
+        if not contact.path and not is_literal(host):
+            return f"its Contact has the host name {host}, which only an outbound_proxy can reach"
+        return Way(contact.uri, contact.path, by_proxy=False)
+
+    def reload(self, now: int) -> None:
+        """Somebody changed the box: read again what was claimed and has not left."""
+        for lane in self._lanes.values():
+            if lane.queue:
+                lane.cursor = lane.queue[0].silo_id - 1
+                self._silo.release(lane.queue, now)
+                lane.queue.clear()
+
+    # -- outcomes ----------------------------------------------------------------------------------------------------
+    def answered(self, token: int, answer: Answer, now: int) -> list[Send]:
+        """An attempt ended; returns what leaves next."""
+        flight = self._flights.pop(token, None)
+        if flight is None:
+            return []
+        if 300 <= answer.code < 400 and not flight.followed:
+            target = redirect(answer)
+            if target and is_literal(parse_uri(target).host):
+                return [self._send(flight.lane, flight.item, Way(target, (), by_proxy=False), followed=True)]
+        verdict = judge(answer.code, by_proxy=flight.way.by_proxy and not answer.local)
+        if answer.local:
+            code, words = None, "no answer" if answer.code == 408 else f"could not be sent: {answer.reason}"
+        else:
+            code, words = answer.code, f"{answer.code} {answer.reason}".strip()
+        return self._ended(flight, verdict, code, words, retry_after(answer), now)
+
+    def failed(self, token: int, error: SipError, now: int) -> list[Send]:
+        """An attempt could not even start; nobody heard of it."""
+        flight = self._flights.pop(token, None)
+        if flight is None:
+            return []
+        verdict = Verdict(Event.MISSED, Then.NEXT if error.permanent else Then.STOP)
+        return self._ended(flight, verdict, None, f"could not be sent: {error}", None, now)
+
+    def _ended(
+        self, flight: _Flight, verdict: Verdict, code: int | None, words: str, wait: int | None, now: int
+    ) -> list[Send]:
+        lane, item = flight.lane, flight.item
+        lane.in_flight = 0
+        self._silo.settle(item, verdict.event, now, code, words)
+        if verdict.alarm:
+            self.alarm = f"{flight.way.target}: {words}"
+        if verdict.event is Event.ACCEPTED:
+            lane.delivered += 1
+            self._note_reached(lane.owner)
+        if verdict.lane is Then.HOLD:
+            self.held_until = now + HOLD_SECONDS
+        if self._goes_on(lane, item, verdict):
+            return self._next(lane, now)
+        tries = self._troubled[lane.owner].tries if lane.owner in self._troubled else 0
+        self._close(lane, words, code, retry_at(now, tries + 1, wait) if verdict.timer else None, now)
+        return []
+
+    def _goes_on(self, lane: _Lane, item: Waiting, verdict: Verdict) -> bool:
+        """Whether the messages behind this one may leave now."""
+        if verdict.lane is Then.NEXT:
+            lane.misses = 0
+            return True
+        lane.misses += 1
+        return verdict.lane is Then.ASIDE and lane.misses == 1 and item.attempts + 1 >= STEP_ASIDE_AFTER
+
+    # -- the end of a lane -------------------------------------------------------------------------------------------
+    def _finish(self, lane: _Lane) -> None:
+        """Nothing is left that may be sent."""
+        del self._lanes[lane.owner]
+        self._note_reached(lane.owner)
+        self._grant(lane.wishes, {"delivered": lane.delivered, "reason": ""})
+
+    def _close(self, lane: _Lane, words: str, code: int | None, soon: int | None, now: int) -> None:
+        """The recipient could not be reached: give the rest back, and try again at `soon` or at the next wake-up."""
+        self._silo.release(lane.queue, now)
+        self._lanes.pop(lane.owner, None)
+        self._hungry.pop(lane.owner, None)
+        if lane.again:  # the phone registered again meanwhile, perhaps somewhere else
+            self._queue.setdefault(lane.owner, []).extend(lane.wishes)
+            return
+        old = self._troubled.get(lane.owner)
+        if now < self.held_until:
+            soon = self.held_until
+        self._note(Recipient(lane.owner, soon, (old.tries if old else 0) + 1, code, words))
+        self._grant(lane.wishes, {"delivered": lane.delivered, "reason": words})
+
+    def _put_off(self, owner: Aor, wishes: list[int], words: str, until: int) -> None:
+        self._note(Recipient(owner, until, 0, None, f"the proxy refuses us ({words})"))
+        self._grant(wishes, {"delivered": 0, "reason": f"the proxy refuses us ({words})"})
+
+    def _note(self, one: Recipient) -> None:
+        self._troubled[one.owner] = one
+        self._silo.turn.recipients[one.owner] = one
+
+    def _note_reached(self, owner: Aor) -> None:
+        if self._troubled.pop(owner, None):
+            self._silo.turn.recipients[owner] = None
+
+    def _grant(self, wishes: list[int], result: dict[str, object]) -> None:
+        for number in wishes:
+            self._silo.turn.wishes[number] = result

@@ -1,0 +1,71 @@
+"""When something is to be done next: wake-ups that settle, retries that are due, the cleaner. `tick(now)` by hand or loop."""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass, field
+
+from .address import Aor
+
+RETRY_TICK = 1.0
+"Seconds between two looks for due retries."
+WISH_TICK = 0.1
+"Seconds between two looks for what the commands asked for."
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """What one tick asks for."""
+
+    wake: tuple[Aor, ...]
+    "Owners whose phone came back and had time to settle."
+    retries: bool
+    wishes: bool
+    clean: bool
+    purge: bool
+
+
+@dataclass(slots=True)
+class Scheduler:
+    """Times are seconds of whatever clock the caller uses, all from the same one."""
+
+    settle: float
+    check_time: int
+    clean_period: int
+    _heap: list[tuple[float, Aor]] = field(default_factory=list)
+    _waking: set[Aor] = field(default_factory=set)
+    _retry_at: float = 0.0
+    _wish_at: float = 0.0
+    _clean_at: float = 0.0
+    _cleanings: int = 0
+
+    def phone_is_back(self, owner: Aor, now: float) -> None:
+        """Wake an owner after the settle delay; a burst of REGISTERs is one wake-up."""
+        if owner not in self._waking:
+            self._waking.add(owner)
+            heapq.heappush(self._heap, (now + self.settle, owner))
+
+    def tick(self, now: float) -> Due:
+        """What is due now. A clock that was set back only makes things due earlier, never hang."""
+        wake = []
+        while self._heap and self._heap[0][0] <= now:
+            owner = heapq.heappop(self._heap)[1]
+            self._waking.discard(owner)
+            wake.append(owner)
+        retries, self._retry_at = _over(self._retry_at, now, RETRY_TICK)
+        wishes, self._wish_at = _over(self._wish_at, now, WISH_TICK)
+        clean, self._clean_at = _over(self._clean_at, now, self.check_time)
+        self._cleanings += clean
+        return Due(tuple(wake), retries, wishes, clean, clean and self._cleanings % self.clean_period == 0)
+
+    def wait(self, now: float) -> float:
+        """Seconds until something may be due."""
+        times = [self._retry_at, self._wish_at, self._clean_at, *(self._heap[0][:1] if self._heap else ())]
+        return max(0.0, min(times) - now)
+
+
+def _over(at: float, now: float, period: float) -> tuple[bool, float]:
+    """Whether a periodic task is due, and when it is next; a time too far ahead means the clock went back."""
+    if at <= now or at > now + 2 * period:
+        return True, now + period
+    return False, at

@@ -1,0 +1,387 @@
+"""Every SQL statement of the daemon: one connection, one transaction a turn; nobody else imports SQLAlchemy's engine.
+
+A `Turn` is written whole or not at all, fsynced before `write` returns (WAL, synchronous=FULL). Reads outside of a
+turn are single indexed look-ups; `test_plans` holds that none of them scans. What the commands read is in `inbox`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy.exc import DBAPIError
+
+from .address import Aor
+from .delivery import State
+from .errors import StoreError
+from .message import Contact, Recipient, Settled, Turn, Waiting
+from .rows import (
+    adopted_row,
+    contact_of,
+    contact_row,
+    ledger_row,
+    new_msilo_id,
+    recipient_of,
+    recipient_row,
+    silo_row,
+    waiting_of,
+)
+from .schema import MIGRATIONS, SILO_VERSION, contact, counter, daemon, ledger, metadata, recipient, silo, version, wish
+
+BUSY_SECONDS = 1.0
+"How long a statement waits for another process's lock."
+_PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=OFF", "temp_store=MEMORY")
+_P = sa.bindparam
+
+
+_INSERT_SILO = sa.insert(silo)
+_INSERT_LEDGER = sa.insert(ledger)
+_ADOPT = upsert(ledger).on_conflict_do_nothing()
+_CLAIM = (
+    sa.update(ledger)
+    .where(ledger.c.id == _P("row"))
+    .values(state=State.SENDING, attempts=_P("tries"), in_flight=_P("at"), silo_id=_P("box"))
+)
+_SETTLE = (
+    sa.update(ledger)
+    .where(ledger.c.id == _P("row"), ledger.c.state.in_((State.PENDING, State.SENDING, State.PARKED)))
+    .values(state=_P("next"), attempts=_P("tries"), code=_P("why_code"), reason=_P("why"), in_flight=None)
+)
+_FINISH = (
+    sa.update(ledger)
+    .where(ledger.c.id == _P("row"))
+    .values(
+        state=_P("next"), attempts=_P("tries"), code=_P("why_code"), reason=_P("why"), in_flight=None, silo_id=None,
+        settled=_P("at"),
+    )
+)  # fmt: skip
+_DELETE = sa.delete(silo).where(silo.c.id == _P("row"))
+_KNOWN = sa.select(ledger.c.dedupe).where(ledger.c.dedupe.in_(_P("keys", expanding=True)))
+_HAS_MAIL = (
+    sa.select(silo.c.id).where(silo.c.username == _P("user"), silo.c.domain == _P("host")).limit(1)
+)
+_PENDING = (
+    sa.select(silo, ledger)
+    .select_from(silo.outerjoin(ledger, ledger.c.silo_id == silo.c.id))
+    .where(
+        silo.c.username == _P("user"), silo.c.domain == _P("host"), silo.c.snd_time == 0, silo.c.id > _P("after"),
+        sa.or_(ledger.c.state.is_(None), ledger.c.state == State.PENDING),
+    )
+    .order_by(silo.c.id)
+    .limit(_P("most"))
+)  # fmt: skip
+_DUE = (
+    sa.select(recipient.c.username, recipient.c.domain)
+    .where(recipient.c.next_try <= _P("now"))
+    .order_by(recipient.c.next_try)
+    .limit(_P("most"))
+)
+_LAPSED = (
+    sa.select(silo, ledger)
+    .select_from(silo.outerjoin(ledger, ledger.c.silo_id == silo.c.id))
+    .where(silo.c.exp_time <= _P("now"), sa.or_(ledger.c.state.is_(None), ledger.c.state != State.SENDING))
+    .order_by(silo.c.exp_time)
+    .limit(_P("most"))
+)
+
+
+def open_engine(file: Path, *, create: bool) -> sa.Engine:
+    """An engine on the file, which is created 0600 in a directory made 0700 where `create` allows it."""
+    if create:
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
+    mode = "rw"
+    url = f"sqlite:///file:{file.absolute()}?mode={mode}&uri=true"
+    engine = sa.create_engine(url, connect_args={"timeout": BUSY_SECONDS, "isolation_level": None})
+
+    @sa.event.listens_for(engine, "connect")
+    def _prepare(connection: Any, _record: Any) -> None:
+        for pragma in _PRAGMAS:
+            connection.execute(f"PRAGMA {pragma}")
+
+    return engine
+
+
+@contextmanager
+def translated(what: str) -> Iterator[None]:
+    """SQLAlchemy's and the file system's errors as StoreError, cause kept."""
+    try:
+        yield
+    except DBAPIError as error:
+        raise StoreError(f"{what}: {error.orig}") from error
+    except OSError as error:
+        raise StoreError(f"{what}: {error}") from error
+
+
+def migrate(connection: sa.Connection) -> None:
+    """Create what is missing and apply the migrations this file has not seen; raises StoreError for a newer file."""
+    have = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+    if have > len(MIGRATIONS):
+        raise StoreError(f"the file was written by a newer msilo-lite (schema {have}, this one knows {len(MIGRATIONS)})")
+    if have == len(MIGRATIONS):
+        return
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    try:
+        metadata.create_all(connection)
+        row = {"table_name": silo.name, "table_version": SILO_VERSION}
+        connection.execute(upsert(version).on_conflict_do_nothing(), row)
+        for number in range(have, len(MIGRATIONS)):
+            for statement in MIGRATIONS[number]:
+                connection.exec_driver_sql(statement)
+        connection.exec_driver_sql(f"PRAGMA user_version = {len(MIGRATIONS)}")
+        connection.exec_driver_sql("COMMIT")
+    except BaseException:
+        connection.exec_driver_sql("ROLLBACK")
+        raise
+
+
+class Store:
+    """The database as the daemon sees it. Every method may raise StoreError."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        with translated(f"cannot open {file}"):
+            self._engine = open_engine(file, create=True)
+            self._c = self._engine.connect()
+            migrate(self._c)
+        self._seen = -1
+        self._next_silo = self._next_ledger = 0
+
+    # -- writing -----------------------------------------------------------------------------------------------------
+    def write(self, turn: Turn, now: int) -> int:
+        """Commit a turn; returns how many of `turn.new` were repeats of requests already known.
+
+        Raises StoreError with nothing kept; the caller decides what of the turn to try again.
+        """
+        with translated("cannot write"):
+            self._c.exec_driver_sql("BEGIN IMMEDIATE")
+            try:
+                repeats = self._write(turn, now)
+                self._c.exec_driver_sql("COMMIT")
+            except BaseException:
+                self._seen = -1  # the ids handed out are void
+                self._c.exec_driver_sql("ROLLBACK")
+                raise
+        return repeats
+
+    def _write(self, turn: Turn, now: int) -> int:
+        repeats = self._insert(turn) if turn.new else 0
+        if turn.claimed:
+            self._claim(turn.claimed, now)
+        if turn.settled:
+            self._settle(turn.settled)
+        self._write_rest(turn)
+        return repeats
+
+    def _insert(self, turn: Turn) -> int:
+        self._refresh_ids()
+        known = set(self._c.scalars(_KNOWN, {"keys": [message.key for message in turn.new]}))
+        boxes, entries, repeats = [], [], 0
+        for message in turn.new:
+            if message.key in known:
+                repeats += 1
+                continue
+            known.add(message.key)
+            boxes.append(silo_row(self._next_silo, message))
+            entries.append(ledger_row(self._next_ledger, self._next_silo, message))
+            self._next_silo += 1
+            self._next_ledger += 1
+        if boxes:
+            self._c.execute(_INSERT_SILO, boxes)
+            self._c.execute(_INSERT_LEDGER, entries)
+        fresh = len(boxes)
+        if fresh:
+            turn.count("stored_messages", fresh)
+        if repeats:
+            turn.count("duplicate_messages", repeats)
+        return repeats
+
+    def _refresh_ids(self) -> None:
+        """The next free ids; read again only when another process has committed since."""
+        seen = self.data_version()
+        if seen == self._seen:
+            return
+        used = "SELECT max(coalesce((SELECT seq FROM sqlite_sequence WHERE name = ?), 0), coalesce(max(id), 0)) FROM "
+        kept = "SELECT coalesce(max(silo_id), 0) FROM msilo_ledger WHERE silo_id IS NOT NULL"
+        box = self._c.exec_driver_sql(used + silo.name, (silo.name,)).scalar_one()
+        entry = self._c.exec_driver_sql(used + ledger.name, (ledger.name,)).scalar_one()
+        self._next_silo = max(box, self._c.exec_driver_sql(kept).scalar_one()) + 1
+        self._next_ledger = max(self._next_ledger, entry + 1)
+        self._seen = seen
+
+    def _claim(self, claimed: list[Waiting], now: int) -> None:
+        self._adopt(claimed)
+        rows = [
+            {"row": item.ledger_id, "tries": item.attempts + 1, "at": now, "box": item.silo_id} for item in claimed
+        ]
+        self._c.execute(_CLAIM, rows)
+
+    def _adopt(self, items: list[Waiting]) -> None:
+        """Give messages of others a ledger row, and take their id from a ledger row that was another message's."""
+        strangers = [item for item in items if not item.known]
+        if strangers:
+            stale = sa.update(ledger).where(ledger.c.silo_id == _P("box"), ledger.c.id != _P("row"))
+            self._c.execute(
+                stale.values(silo_id=None, state=State.CANCELLED),
+                [{"box": item.silo_id, "row": item.ledger_id} for item in strangers],
+            )
+            self._c.execute(_ADOPT, [adopted_row(item) for item in strangers])
+
+    def _settle(self, settled: list[Settled]) -> None:
+        self._adopt([one.item for one in settled])
+        rows = [
+            {
+                "row": one.item.ledger_id, "next": one.state, "tries": one.attempts, "why_code": one.code,
+                "why": one.reason, "at": one.at,
+            }
+            for one in settled
+        ]  # fmt: skip
+        final = [one.state not in (State.PENDING, State.PARKED) for one in settled]
+        passing = [{k: v for k, v in row.items() if k != "at"} for row, end in zip(rows, final, strict=True) if not end]
+        ended = [row for row, end in zip(rows, final, strict=True) if end]
+        if passing:
+            self._c.execute(_SETTLE, passing)
+        if ended:
+            self._c.execute(_FINISH, ended)
+            boxes = [{"row": one.item.silo_id} for one, end in zip(settled, final, strict=True) if end]
+            self._c.execute(_DELETE, boxes)
+
+    def _write_rest(self, turn: Turn) -> None:
+        gone = [{"user": a.user, "host": a.host} for a, r in turn.recipients.items() if r is None]
+        if gone:
+            where = (recipient.c.username == _P("user"), recipient.c.domain == _P("host"))
+            self._c.execute(sa.delete(recipient).where(*where), gone)
+        kept = [recipient_row(r) for r in turn.recipients.values() if r]
+        if kept:
+            self._c.execute(_replace(recipient, ("username", "domain")), kept)
+        self._write_contacts(turn)
+        if turn.counters:
+            rows = [{"name": name, "value": by} for name, by in turn.counters.items()]
+            statement = upsert(counter)
+            total = counter.c.value + statement.excluded.value
+            self._c.execute(statement.on_conflict_do_update(index_elements=["name"], set_={"value": total}), rows)
+        if turn.wishes:
+            granted = sa.update(wish).where(wish.c.id == _P("row")).values(result=_P("text"), done=1)
+            self._c.execute(granted, [{"row": n, "text": json.dumps(result)} for n, result in turn.wishes.items()])
+
+    def _write_contacts(self, turn: Turn) -> None:
+        gone = [{"user": a.user, "host": a.host, "at": uri} for (a, uri), c in turn.contacts.items() if c is None]
+        if gone:
+            where = (contact.c.username == _P("user"), contact.c.domain == _P("host"), contact.c.uri == _P("at"))
+            self._c.execute(sa.delete(contact).where(*where), gone)
+        kept = [contact_row(c) for c in turn.contacts.values() if c]
+        if kept:
+            self._c.execute(_replace(contact, ("username", "domain", "uri")), kept)
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+    def data_version(self) -> int:
+        """Changes when another connection has committed (SQLite's own counter)."""
+        with translated("cannot read"):
+            return int(self._c.exec_driver_sql("PRAGMA data_version").scalar_one())
+
+    def has_mail(self, owner: Aor) -> bool:
+        """Whether the box of an owner holds anything: one look-up in an index."""
+        with translated("cannot read"):
+            return self._c.execute(_HAS_MAIL, {"user": owner.user, "host": owner.host}).first() is not None
+
+    def pending(self, owner: Aor, after: int, most: int) -> list[Waiting]:
+        """The oldest messages of an owner that may be sent, above a silo id."""
+        with translated("cannot read"):
+            self._refresh_ids()
+            query = {"user": owner.user, "host": owner.host, "after": after, "most": most}
+            return [self._waiting(row) for row in self._c.execute(_PENDING, query).mappings()]
+
+    def lapsed(self, now: int, most: int) -> list[Waiting]:
+        """Messages whose time is over, but for those under way."""
+        with translated("cannot read"):
+            self._refresh_ids()
+            return [self._waiting(row) for row in self._c.execute(_LAPSED, {"now": now, "most": most}).mappings()]
+
+    def _waiting(self, row: sa.RowMapping) -> Waiting:
+        """A row of the box with its ledger; a ledger that belongs to another message does not count."""
+        item = waiting_of(row)
+        if item.known:
+            return item
+        number = self._next_ledger
+        self._next_ledger += 1
+        return replace(item, ledger_id=number, msilo_id=new_msilo_id(number))
+
+    def by_msilo_id(self, text: str) -> tuple[State, Aor] | None:
+        """State and owner of the message that was given this X-MSilo-ID, or None."""
+        number = text.partition("-")[0]
+        try:
+            row_id = int(number, 16) if len(number) <= 15 else 0
+        except ValueError:
+            return None
+        with translated("cannot read"):
+            row = self._c.execute(sa.select(ledger).where(ledger.c.id == row_id)).mappings().first()
+        if row is None or not secrets.compare_digest(row["msilo_id"].encode(), text.encode(errors="replace")):
+            return None
+        return State(row["state"]), Aor(row["username"], row["domain"])
+
+    def due(self, now: int, most: int) -> list[Aor]:
+        """Owners whose next attempt by timer is due."""
+        with translated("cannot read"):
+            return [Aor(user, host) for user, host in self._c.execute(_DUE, {"now": now, "most": most})]
+
+    def recipients(self) -> list[Recipient]:
+        """Every owner that could not be reached, for the start."""
+        with translated("cannot read"):
+            return [recipient_of(row) for row in self._c.execute(sa.select(recipient)).mappings()]
+
+    def contacts(self) -> list[Contact]:
+        """Every binding, for the start."""
+        with translated("cannot read"):
+            return [contact_of(row) for row in self._c.execute(sa.select(contact)).mappings()]
+
+    def wishes(self) -> list[tuple[int, str, Aor]]:
+        """What the commands asked for and nobody has finished: id, verb, owner."""
+        with translated("cannot read"):
+            rows = self._c.execute(sa.select(wish).where(wish.c.done == 0).order_by(wish.c.id)).mappings()
+            return [(row["id"], row["verb"], Aor(row["username"], row["domain"])) for row in rows]
+
+    # -- upkeep ------------------------------------------------------------------------------------------------------
+    def recover(self) -> list[Aor]:
+        """After a start: what was under way waits again. Returns the owners it belongs to."""
+        with translated("cannot recover"):
+            where = ledger.c.state == State.SENDING
+            owners = sa.select(ledger.c.username, ledger.c.domain).where(where).distinct()
+            found = [Aor(user, host) for user, host in self._c.execute(owners)]
+            if found:
+                words = "the daemon stopped before the answer came"
+                change = sa.update(ledger).where(where)
+                self._c.execute(change.values(state=State.PENDING, in_flight=None, code=None, reason=words))
+            return found
+
+    def prune(self, before: int, most: int) -> int:
+        """Forget history and finished wishes older than `before`; returns how many rows of history went."""
+        old = sa.select(ledger.c.id).where(ledger.c.settled < before).order_by(ledger.c.settled).limit(most)
+        with translated("cannot prune"):
+            gone = self._c.execute(sa.delete(ledger).where(ledger.c.id.in_(old.scalar_subquery())))
+            self._c.execute(sa.delete(wish).where(wish.c.done == 1, wish.c.asked < before))
+            return gone.rowcount
+
+    def tell(self, name: str, value: str) -> None:
+        """Leave a word about the daemon for `status`."""
+        with translated("cannot write"):
+            self._c.execute(_replace(daemon, ("name",)), {"name": name, "value": value})
+
+    def close(self) -> None:
+        """Give the file back."""
+        self._c.close()
+        self._engine.dispose()
+
+
+def _replace(table: sa.Table, key: tuple[str, ...]) -> Any:
+    """Insert, or overwrite the row with the same key."""
+    statement = upsert(table)
+    rest = {column.name: statement.excluded[column.name] for column in table.c if column.name not in key}
+    return statement.on_conflict_do_update(index_elements=list(key), set_=rest)

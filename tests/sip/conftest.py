@@ -1,0 +1,65 @@
+"""Peers as fixtures. Whatever a test started is ended after it, passed or failed."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import pytest
+
+from .peers import Kamailio, Silo, Sipp
+from .phone import Phone
+from .process import free_port
+
+StartSilo = Callable[..., Silo]
+StartKamailio = Callable[..., Kamailio]
+PickUp = Callable[..., Phone]
+
+
+@pytest.fixture
+def ends() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def start_silo(tmp_path: Path, ends: ExitStack) -> StartSilo:
+    """Start a silo of its own options, for example `start_silo("--trusted", "127.0.0.9/32")`."""
+
+    def start(*options: str, bind: tuple[str, ...] = ("udp:127.0.0.1:0",)) -> Silo:
+        return ends.enter_context(closing(Silo(tmp_path, *options, bind=bind))).start()
+
+    return start
+
+
+@pytest.fixture
+def silo(start_silo: StartSilo) -> Silo:
+    """A silo that sends to the Contact of the newest REGISTER."""
+    return start_silo()
+
+
+@pytest.fixture
+def sipp(tmp_path: Path, ends: ExitStack) -> Sipp:
+    return ends.enter_context(closing(Sipp(tmp_path)))
+
+
+@pytest.fixture
+def phone(ends: ExitStack) -> PickUp:
+    """Pick up a scripted phone, for example `phone("bob")`."""
+    return lambda user="bob", host="127.0.0.1": ends.enter_context(Phone(user, host))
+
+
+@pytest.fixture
+def start_kamailio(tmp_path: Path, ends: ExitStack, start_silo: StartSilo) -> StartKamailio:
+    """Start the example Kamailio with a silo behind it; more of its parameters as `NAME=value`."""
+
+    def start(*defines: str) -> Kamailio:
+        port = free_port()
+        silo = start_silo("--outbound-proxy", f"sip:127.0.0.1:{port}")
+        return ends.enter_context(closing(Kamailio(tmp_path, silo, port=port, defines=defines))).start()
+
+    return start
+
+
+@pytest.fixture
+def kamailio(start_kamailio: StartKamailio) -> Kamailio:
+    return start_kamailio("PHONE_TIMEOUT=1000")
