@@ -120,7 +120,8 @@ class Inbox:
     def counters(self) -> dict[str, int]:
         """The daemon's counters, kept over restarts."""
         with translated("cannot read"):
-            return {name: value for name, value in self._c.execute(sa.select(counter).order_by(counter.c.name))}
+            rows = self._c.execute(sa.select(counter).order_by(counter.c.name))
+            return {str(name): int(value) for name, value in rows}
 
     def daemon(self) -> dict[str, Any]:
         """What the daemon said of itself when it started last."""
@@ -133,7 +134,7 @@ class Inbox:
         """Leave a wish for the daemon; returns its id."""
         row = {"verb": verb, "username": owner.user, "domain": owner.host, "asked": now, "result": "", "done": 0}
         with translated("cannot write"):
-            return int(self._c.execute(sa.insert(wish), row).inserted_primary_key[0])
+            return int(self._c.execute(sa.insert(wish).returning(wish.c.id), row).scalar_one())
 
     def granted(self, number: int) -> dict[str, Any] | None:
         """The result of a wish, or None while the daemon is at it."""

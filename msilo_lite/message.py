@@ -1,7 +1,7 @@
 """A stored message and the records that travel with it: plain values, no I/O.
 
-Every time is UTC, in whole seconds since 1970. Text that came from the wire is decoded as UTF-8 with surrogateescape, so
-that any bytes survive the way in and out.
+Every time is UTC, in whole seconds since 1970. Text from the wire is decoded as UTF-8 with surrogateescape, so that any
+bytes survive the way in and out.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ this module uses ctypes; `sip` gives it a narrow, typed face. Every symbol is ch
 from __future__ import annotations
 
 import ctypes
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ EMSGTOOLONG, EINVALIDHDR = 171023, 171050
 class Str(ctypes.Structure):
     """pj_str_t: a pointer and a length; PJSIP copies what it keeps."""
 
-    _fields_ = [("ptr", ctypes.c_char_p), ("slen", ctypes.c_ssize_t)]  # noqa: RUF012 (ctypes wants a plain list)
+    _fields_ = [("ptr", ctypes.c_char_p), ("slen", ctypes.c_ssize_t)]
 
 
 RX_REQUEST = ctypes.CFUNCTYPE(ctypes.c_int, P)
@@ -35,7 +36,7 @@ SEND_DONE = ctypes.CFUNCTYPE(None, P, P)
 class DroppedData(ctypes.Structure):
     """pjsip_tp_dropped_data: what PJSIP received and could not parse."""
 
-    _fields_ = [("transport", P), ("data", P), ("len", ctypes.c_size_t), ("status", ctypes.c_int)]  # noqa: RUF012
+    _fields_ = [("transport", P), ("data", P), ("len", ctypes.c_size_t), ("status", ctypes.c_int)]
 
 
 DROPPED = ctypes.CFUNCTYPE(None, ctypes.POINTER(DroppedData))
@@ -46,7 +47,7 @@ KEEP_ALIVE = 70020
 class Module(ctypes.Structure):
     """pjsip_module (sip_module.h); its layout has no build-time options."""
 
-    _fields_ = [  # noqa: RUF012
+    _fields_ = [
         ("prev", P), ("next", P), ("name", Str), ("id", ctypes.c_int), ("priority", ctypes.c_int),
         ("load", P), ("start", P), ("stop", P), ("unload", P), ("on_rx_request", RX_REQUEST), ("rest", P * 4),
     ]  # fmt: skip
@@ -55,7 +56,7 @@ class Module(ctypes.Structure):
 class Method(ctypes.Structure):
     """pjsip_method: PJSIP_OTHER_METHOD and the name."""
 
-    _fields_ = [("id", ctypes.c_int), ("name", Str)]  # noqa: RUF012
+    _fields_ = [("id", ctypes.c_int), ("name", Str)]
 
 
 OTHER_METHOD = 6
@@ -152,7 +153,7 @@ def learn_layout(api: CApi, option: Any) -> Layout:
     option.contentType, option.msgBody = "x/" + "?" * 1235, "?" * 4099  # lengths that no other word has by chance
     filled = ctypes.create_string_buffer(MSG_DATA_SIZE)
     api.SipTxOption_toPj(int(option.this), ctypes.addressof(filled))
-    words = [int.from_bytes(filled[i : i + 8], "little") for i in range(0, MSG_DATA_SIZE, 8)]
+    words = [int.from_bytes(filled.raw[i : i + 8], sys.byteorder) for i in range(0, MSG_DATA_SIZE, 8)]
     base = ctypes.addressof(filled)
     lists = [8 * i for i, word in enumerate(words[:-1]) if word == base + 8 * i == words[i + 1]]
     sizes = {size: [8 * i for i, word in enumerate(words) if word == size] for size in (1237, 4099)}

@@ -11,7 +11,8 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 
 from .address import Aor, is_literal, parse_uri
-from .delivery import STEP_ASIDE_AFTER, Event, Lane as Then, Verdict, judge
+from .delivery import STEP_ASIDE_AFTER, Event, Verdict, judge
+from .delivery import Lane as Then
 from .errors import SipError
 from .message import Recipient, Waiting
 from .policy import MINUTE, retry_at

@@ -1,4 +1,4 @@
-"""When something is to be done next: wake-ups that settle, retries that are due, the cleaner. `tick(now)` by hand or loop."""
+"""When something is to be done next: wake-ups that settle, retries that are due, the cleaner."""
 
 from __future__ import annotations
 
@@ -60,8 +60,10 @@ class Scheduler:
 
     def wait(self, now: float) -> float:
         """Seconds until something may be due."""
-        times = [self._retry_at, self._wish_at, self._clean_at, *(self._heap[0][:1] if self._heap else ())]
-        return max(0.0, min(times) - now)
+        soonest = min(self._retry_at, self._wish_at, self._clean_at)
+        if self._heap:
+            soonest = min(soonest, self._heap[0][0])
+        return max(0.0, soonest - now)
 
 
 def _over(at: float, now: float, period: float) -> tuple[bool, float]:

@@ -114,9 +114,7 @@ class Silo:
     def settle(self, item: Waiting, event: Event, now: int, code: int | None, reason: str) -> None:
         """Stage how an attempt at a claimed message ended."""
         attempts = item.attempts + (event is not Event.RELEASE)
-        self.turn.settled.append(
-            Settled(item, move(move(item.state, Event.BEGIN), event), now, code, reason, attempts)
-        )
+        self.turn.settled.append(Settled(item, move(move(item.state, Event.BEGIN), event), now, code, reason, attempts))
         name = {Event.ACCEPTED: "dumped_messages", Event.RELEASE: None, Event.LAPSE: "expired_messages"}
         counted = name.get(event, "failed_messages")
         if counted:

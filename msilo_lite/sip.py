@@ -142,7 +142,7 @@ class Agent:
         """Wait up to `wait` milliseconds for something, then take what is there, about `most` events at the most."""
         handled = self._endpoint.libHandleEvents(wait)
         taken = handled
-        while 0 < handled and taken < most:
+        while handled > 0 and taken < most:
             handled = self._endpoint.libHandleEvents(0)
             taken += handled
 

@@ -65,9 +65,7 @@ _FINISH = (
 )  # fmt: skip
 _DELETE = sa.delete(silo).where(silo.c.id == _P("row"))
 _KNOWN = sa.select(ledger.c.dedupe).where(ledger.c.dedupe.in_(_P("keys", expanding=True)))
-_HAS_MAIL = (
-    sa.select(silo.c.id).where(silo.c.username == _P("user"), silo.c.domain == _P("host")).limit(1)
-)
+_HAS_MAIL = sa.select(silo.c.id).where(silo.c.username == _P("user"), silo.c.domain == _P("host")).limit(1)
 _PENDING = (
     sa.select(silo, ledger)
     .select_from(silo.outerjoin(ledger, ledger.c.silo_id == silo.c.id))
@@ -125,7 +123,9 @@ def migrate(connection: sa.Connection) -> None:
     """Create what is missing and apply the migrations this file has not seen; raises StoreError for a newer file."""
     have = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
     if have > len(MIGRATIONS):
-        raise StoreError(f"the file was written by a newer msilo-lite (schema {have}, this one knows {len(MIGRATIONS)})")
+        raise StoreError(
+            f"the file was written by a newer msilo-lite (schema {have}, this one knows {len(MIGRATIONS)})"
+        )
     if have == len(MIGRATIONS):
         return
     connection.exec_driver_sql("BEGIN IMMEDIATE")
@@ -219,9 +219,7 @@ class Store:
 
     def _claim(self, claimed: list[Waiting], now: int) -> None:
         self._adopt(claimed)
-        rows = [
-            {"row": item.ledger_id, "tries": item.attempts + 1, "at": now, "box": item.silo_id} for item in claimed
-        ]
+        rows = [{"row": item.ledger_id, "tries": item.attempts + 1, "at": now, "box": item.silo_id} for item in claimed]
         self._c.execute(_CLAIM, rows)
 
     def _adopt(self, items: list[Waiting]) -> None:

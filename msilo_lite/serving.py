@@ -1,0 +1,57 @@
+"""`serve`: the lock, the logging, the signals and the first words, around the daemon."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from types import FrameType
+
+from .config import Loaded
+from .daemon import Daemon, sole_user
+from .views import serving
+
+
+def serve(loaded: Loaded) -> None:
+    """Serve until SIGTERM or SIGINT. Raises InUse, SipError or StoreError when it cannot start."""
+    config = loaded.config
+    logging.basicConfig(
+        level=config.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    with sole_user(config.db_file):
+        daemon = Daemon(config)
+        _obey_signals(daemon)
+        try:
+            _announce(daemon, loaded)
+            daemon.run()
+        finally:
+            daemon.close()
+
+
+def _obey_signals(daemon: Daemon) -> None:
+    """The first signal asks for an orderly end, the second ends at once; what is on disk is safe either way."""
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        if daemon.stopping:
+            sys.exit(128 + number)
+        daemon.stopping = True
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+
+
+def _announce(daemon: Daemon, loaded: Loaded) -> None:
+    config = loaded.config
+    details = {
+        "trusts": ", ".join(config.trusted),
+        "domains": ", ".join(config.domain) or "every host counts",
+        "way out": config.outbound_proxy or "straight to the Contact that registered last",
+        "settings": str(loaded.file) if loaded.file else "defaults (no configuration file)",
+    }
+    port = daemon.listening[0].port
+    steps = (
+        "msilo-lite demo      see it work without a PBX",
+        "msilo-lite list      what waits, and why",
+        f"let your PBX send MESSAGEs for absent users, and a copy of each REGISTER, to port {port}: see examples/",
+    )
+    serving([str(one) for one in daemon.listening], str(config.db_file), details, steps)

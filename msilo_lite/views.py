@@ -1,0 +1,227 @@
+"""Records to what a person or a program reads: rich tables on a terminal, plain lines in a pipe, JSON on request.
+
+The only module that prints. Bodies are shown by `show` alone.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.panel import Panel
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from .delivery import State
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+SHOWN = 500
+"Rows a table on a terminal has at the most."
+COLOURS = {
+    "pending": "yellow",
+    "sending": "cyan",
+    "parked": "magenta",
+    "delivered": "green",
+    "failed": "red",
+    "expired": "red",
+    "cancelled": "dim",
+}
+
+
+def utc(at: int | None) -> str | None:
+    """UTC seconds as ISO 8601, or None."""
+    return None if at is None else datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def local(at: int | None) -> str:
+    """UTC seconds in the reader's own time zone."""
+    return "" if at is None else datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def say(text: str) -> None:
+    """One sentence to the reader."""
+    out.print(text, markup=False)
+
+
+def complain(text: str) -> None:
+    """One sentence on stderr."""
+    err.print(f"[bold red]msilo-lite:[/] {escape(text)}")
+
+
+def as_json(value: Any) -> None:
+    """A record, or a list of them."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def json_list(records: Iterable[Mapping[str, Any]]) -> None:
+    """A JSON array, written as it comes: a box of a million messages is no reason to need memory."""
+    first = True
+    sys.stdout.write("[")
+    for record in records:
+        sys.stdout.write(("\n" if first else ",\n") + json.dumps(record, ensure_ascii=False))
+        first = False
+    sys.stdout.write("]\n" if first else "\n]\n")
+
+
+def messages(records: Iterable[Mapping[str, Any]], nothing: str) -> None:
+    """The list of messages."""
+    if not out.is_terminal:
+        for record in records:
+            cells = (record["id"], record["to"], record["from"], record["state"], record["arrived"], record["why"])
+            sys.stdout.write("\t".join(str(cell) for cell in cells) + "\n")
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("id", "to", "from", "state", "age", "bytes", "tries"):
+        table.add_column(name, no_wrap=True, justify="right" if name in ("id", "bytes", "tries") else "left")
+    table.add_column("why", overflow="fold")
+    rows = 0
+    for record in records:
+        rows += 1
+        if rows <= SHOWN:
+            table.add_row(*_cells(record))
+    if rows:
+        out.print(table)
+    else:
+        out.print(nothing)
+    if rows > SHOWN:
+        out.print(f"[dim]… and {rows - SHOWN} more; `msilo-lite list --json` or a pipe shows all[/]")
+
+
+def _cells(record: Mapping[str, Any]) -> tuple[str, ...]:
+    state = str(record["state"])
+    return (
+        str(record["id"]),
+        escape(str(record["to"])),
+        escape(str(record["from"])),
+        f"[{COLOURS[state]}]{state}[/]",
+        str(record["age"]),
+        str(record["size"]),
+        str(record["attempts"]),
+        escape(str(record["why"])),
+    )
+
+
+def message(record: Mapping[str, Any], headers: str, body: bytes) -> None:
+    """One message with everything that will be sent."""
+    for key, value in record.items():
+        if value not in (None, ""):
+            _line(key, str(value))
+    for line in headers.splitlines():
+        _line("header", line)
+    text = body_text(record, body)
+    shown = text if text is not None else f"({len(body)} bytes that are no text, base64) {encoded(body)}"
+    if out.is_terminal:
+        out.print(Panel(escape(shown), title="body", expand=False))
+    else:
+        sys.stdout.write(f"\n{shown}\n")
+
+
+def body_text(record: Mapping[str, Any], body: bytes) -> str | None:
+    """The body as text where it is some, else None."""
+    try:
+        text = body.decode()
+    except UnicodeDecodeError:
+        return None
+    return None if any(ord(c) < 32 and c not in "\r\n\t" for c in text) else text
+
+
+def _line(name: str, value: str) -> None:
+    if out.is_terminal:
+        out.print(f"[bold]{name:>10}[/]  {escape(value)}")
+    else:
+        sys.stdout.write(f"{name}: {value}\n")
+
+
+def encoded(body: bytes) -> str:
+    """Bytes that are no text, for JSON."""
+    return base64.b64encode(body).decode()
+
+
+def facts(title: str, record: Mapping[str, Any]) -> None:
+    """Names and values, nested records as further lines."""
+    if out.is_terminal:
+        table = Table(
+            box=None, show_header=False, pad_edge=False, title=title, title_justify="left", title_style="bold"
+        )
+        table.add_column(style="cyan")
+        table.add_column(overflow="fold")
+        for key, value in record.items():
+            table.add_row(key.replace("_", " "), escape(_words(value)))
+        out.print(table)
+        return
+    for key, value in record.items():
+        sys.stdout.write(f"{key}\t{_words(value)}\n")
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {number}" for key, number in value.items()) or "none"
+    if isinstance(value, list | tuple):
+        return ", ".join(str(item) for item in value) or "none"
+    return "none" if value is None else str(value)
+
+
+def settings(rows: Iterable[tuple[str, Any, str, str]]) -> None:
+    """Each setting: key, value, where it came from, what it means."""
+    if not out.is_terminal:
+        for key, value, origin, _ in rows:
+            sys.stdout.write(f"{key}\t{_words(value)}\t{origin}\n")
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("setting", "value", "from", "meaning"):
+        table.add_column(name, overflow="fold")
+    for key, value, origin, meaning in rows:
+        table.add_row(f"[cyan]{key}[/]", escape(_words(value)), escape(origin), f"[dim]{escape(meaning)}[/]")
+    out.print(table)
+
+
+def serving(listening: Iterable[str], file: str, details: Mapping[str, str], next_steps: Iterable[str]) -> None:
+    """The first words of `serve`; the last line starts with `ready` and names the bound addresses."""
+    addresses = list(listening)
+    lines = [("listens on", ", ".join(addresses)), ("file", file), *details.items()]
+    steps = list(next_steps)
+    if out.is_terminal:
+        text = "\n".join(f"[cyan]{name:>10}[/]  {escape(value)}" for name, value in lines)
+        tries = "\n".join(f"[dim]{'try next' if i == 0 else '':>10}[/]  {escape(step)}" for i, step in enumerate(steps))
+        out.print(Panel(f"{text}\n\n{tries}", title="[bold]msilo-lite[/]", expand=False))
+    else:
+        for name, value in lines:
+            sys.stdout.write(f"{name}: {value}\n")
+        for step in steps:
+            sys.stdout.write(f"try next: {step}\n")
+    out.print(f"[bold green]ready[/] {' '.join(escape(address) for address in addresses)}")
+    sys.stdout.flush()
+
+
+@contextmanager
+def progress(total: int | None, text: str) -> Iterator[Any]:
+    """A bar on a terminal, silence elsewhere; yields a function that takes how many are done."""
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
+        task = bar.add_task(text, total=total)
+        yield lambda done: bar.update(task, completed=done)
+
+
+def story(who: str, text: str) -> None:
+    """A line of the demo."""
+    colours = {"alice": "magenta", "bob": "blue", "silo": "green"}
+    out.print(f"[bold {colours.get(who, 'white')}]{who:>6}[/]  {escape(text)}")
+
+
+def state_name(state: State) -> str:
+    """A state as the commands spell it."""
+    return state.name.lower()
