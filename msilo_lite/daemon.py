@@ -80,7 +80,6 @@ class Daemon:
         self._clock = clock
         self._networks = config.networks
         self._store = Store(config.db_file)
-        started = int(clock())
         interrupted = self._store.recover()
         self.agent = Agent(config.endpoints, self, USER_AGENT)
         places = Places(config.domain, _own_hosts(self.agent.listening))
@@ -100,23 +99,30 @@ class Daemon:
         self._seen = -1
         self._trusts = lru_cache(maxsize=1024)(self._is_trusted)
         self.stopping = False
-        self._tell({"started": started})
+        self._started = int(clock())
+        self._told = ""
+        self._tell()
 
     @property
     def listening(self) -> tuple[Endpoint, ...]:
         """The bound addresses, in the order of `bind`."""
         return self.agent.listening
 
-    def _tell(self, more: dict[str, object]) -> None:
+    def _tell(self) -> None:
+        """Leave word of ourselves in the file, for `status`, where it has changed."""
         facts = {
+            "started": self._started,
+            "alarm": self._replay.alarm,
             "pid": os.getpid(),
             "version": __version__,
             "listening": [str(one) for one in self.listening],
             "trusted": list(self._config.trusted),
             "outbound_proxy": self._config.outbound_proxy,
-            **more,
         }
-        self._store.tell("daemon", json.dumps(facts))
+        words = json.dumps(facts)
+        if words != self._told:
+            self._store.tell("daemon", words)
+            self._told = words
 
     # -- the edge calls ----------------------------------------------------------------------------------------------
     def trusts(self, host: str) -> bool:
@@ -223,6 +229,8 @@ class Daemon:
         for owner in due.wake:
             self._replay.wake(owner)
         try:
+            if due.retries:
+                self._tell()
             if due.retries and not self.stopping:
                 for owner in self._store.due(int(now), REQUESTS_A_TURN):
                     self._replay.retry(owner)

@@ -251,6 +251,7 @@ class Replay:
             self.alarm = f"{flight.way.target}: {words}"
         if verdict.event is Event.ACCEPTED:
             lane.delivered += 1
+            self.alarm = ""
             self._note_reached(lane.owner)
         if verdict.lane is Then.HOLD:
             self.held_until = now + HOLD_SECONDS
