@@ -6,22 +6,19 @@ answer and send. The order is the promise: no 202 and no replay leaves before wh
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import lru_cache
 from ipaddress import ip_address
-from pathlib import Path
 
 from . import __version__, wire
 from .address import Aor, Endpoint, is_literal, parse_uri
 from .config import Config
-from .errors import InUse, Refused, SipError, StoreError
+from .errors import Refused, SipError, StoreError
 from .message import Turn
 from .policy import Policy
 from .registration import Bindings, judge
@@ -46,30 +43,14 @@ LAZY_MOST = 64
 IDLE_MS = 100
 "Milliseconds the loop sleeps at the most."
 PURGE_BATCH = 500
+"Rows the cleaner takes in one commit."
+PRUNE_MOST = 20
+"Such batches of history in one run."
 RACE_SECONDS = 5
 "A MESSAGE this soon after its owner registered was refused by a PBX that did not know yet: no need to wait."
 GRACE_SECONDS = 34
 "How long a stop waits for answers: PJSIP gives up after 32 s (RFC 3261 17.1.2.2, Timer F)."
 RETRY_AFTER = (("Retry-After", "5"),)
-
-
-@contextmanager
-def sole_user(file: Path) -> Iterator[None]:
-    """Hold the lock beside the database file. Raises InUse when another process delivers from it."""
-    path = file.with_name(file.name + ".lock")
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    number = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
-    try:
-        try:
-            fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.read(number, 20).decode(errors="replace").strip() or "unknown"
-            raise InUse(f"another msilo-lite (process {holder}) already serves {file}") from None
-        os.ftruncate(number, 0)
-        os.write(number, f"{os.getpid()}\n".encode())
-        yield
-    finally:
-        os.close(number)
 
 
 class Daemon:
@@ -96,6 +77,7 @@ class Daemon:
         self._to_answer: list[int] = []
         self._last_commit = time.monotonic()
         self._broken_until = 0.0
+        self._unclean = False
         self._seen = -1
         self._trusts = lru_cache(maxsize=1024)(self._is_trusted)
         self.stopping = False
@@ -236,14 +218,25 @@ class Daemon:
                     self._replay.retry(owner)
             if due.wishes:
                 self._look_for_wishes(int(now))
-            if due.clean:
-                self._bindings.prune(now, self._silo.turn)
-                while self._silo.lapse(int(now), PURGE_BATCH) == PURGE_BATCH:
-                    self._commit(int(now), force=True)
+            self._clean(now, start=due.clean)
             if due.purge:
-                self._store.prune(int(now) - self._config.history_time, PURGE_BATCH)
+                self._prune(int(now))
         except StoreError as error:
             log.error("%s", error)
+
+    def _clean(self, now: float, *, start: bool) -> None:
+        """Expired bindings and messages go, a batch a turn, so that nobody waits for a large clean-up."""
+        if start:
+            self._bindings.prune(now, self._silo.turn)
+        self._unclean |= start
+        if self._unclean and not self._silo.turn.settled:  # what is staged would be found again
+            self._unclean = self._silo.lapse(int(now), PURGE_BATCH) == PURGE_BATCH
+
+    def _prune(self, now: int) -> None:
+        """History that is old enough goes, in short commits."""
+        for _ in range(PRUNE_MOST):
+            if self._store.prune(now - self._config.history_time, PURGE_BATCH) < PURGE_BATCH:
+                return
 
     def _look_for_wishes(self, now: int) -> None:
         """What commands wrote into the file since the last look; SQLite's data_version says whether to look at all."""
@@ -255,7 +248,7 @@ class Daemon:
             if verb == "dump":
                 self._replay.wake(owner, number)
             else:
-                self._replay.reload(now)
+                self._replay.reload()
                 self._silo.turn.wishes[number] = {}
 
     # -- disk, then wire ---------------------------------------------------------------------------------------------

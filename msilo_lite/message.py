@@ -118,6 +118,9 @@ class Turn:
     wishes: dict[int, dict[str, object]] = field(default_factory=dict)
     "Wishes of the commands that are granted: id to result."
 
+    flush: bool = False
+    "Whether a lane waits for what this turn gives back."
+
     def count(self, name: str, by: int = 1) -> None:
         """Add to one of the daemon's counters."""
         self.counters[name] = self.counters.get(name, 0) + by
@@ -125,7 +128,7 @@ class Turn:
     @property
     def urgent(self) -> bool:
         """Whether somebody waits for this commit: a sender for its 202, or a lane for its claim."""
-        return bool(self.new or self.claimed or self.wishes)
+        return bool(self.new or self.claimed or self.wishes or self.flush)
 
     @property
     def empty(self) -> bool:

@@ -12,9 +12,10 @@ from typing import Any
 
 from .address import Aor
 from .config import Config
-from .daemon import Daemon, sole_user
+from .daemon import Daemon
 from .errors import InUse, MsiloError
 from .inbox import BATCH, History, Inbox
+from .lock import is_served, sole_user
 from .message import Waiting
 from .reasons import Surroundings, span, why
 from .views import state_name, utc
@@ -25,18 +26,9 @@ POLL = 0.05
 Progress = Callable[[int | None, str], AbstractContextManager[Callable[[int], None]]]
 
 
-def daemon_is_up(file: Path) -> bool:
-    """Whether a daemon holds the file."""
-    try:
-        with sole_user(file):
-            return False
-    except InUse:
-        return True
-
-
 def _surroundings(inbox: Inbox, config: Config, now: int) -> Surroundings:
     facts = inbox.daemon()
-    up = daemon_is_up(config.db_file)
+    up = is_served(config.db_file)
     proxy = facts.get("outbound_proxy") if up else config.outbound_proxy
     return Surroundings(inbox.recipients(), inbox.contacts(now), up, bool(proxy))
 
@@ -103,7 +95,7 @@ def overview(config: Config) -> dict[str, Any]:
     now = int(time.time())
     file = config.db_file
     with closing(Inbox(file)) as inbox:
-        up, facts, oldest = daemon_is_up(file), inbox.daemon(), inbox.oldest()
+        up, facts, oldest = is_served(file), inbox.daemon(), inbox.oldest()
         alive = (
             {key: facts.get(key) for key in ("pid", "version", "listening", "trusted", "outbound_proxy")} if up else {}
         )

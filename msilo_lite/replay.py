@@ -142,6 +142,8 @@ class Replay:
             lane = _Lane(owner, wishes=self._queue.pop(owner))
             self._lanes[owner] = self._hungry[owner] = lane
         for lane in list(self._hungry.values()):
+            if self._silo.unwritten(lane.owner):
+                continue
             found = self._silo.begin(lane.owner, lane.cursor, CLAIM)
             if not found:
                 del self._hungry[lane.owner]
@@ -208,13 +210,11 @@ class Replay:
             return f"its Contact has the host name {host}, which only an outbound_proxy can reach"
         return Way(contact.uri, contact.path, by_proxy=False)
 
-    def reload(self, now: int) -> None:
-        """Somebody changed the box: read again what was claimed and has not left."""
+    def reload(self) -> None:
+        """Somebody took messages out of the box: forget those that were claimed and have not left."""
         for lane in self._lanes.values():
-            if lane.queue:
-                lane.cursor = lane.queue[0].silo_id - 1
-                self._silo.release(lane.queue, now)
-                lane.queue.clear()
+            here = self._silo.still_there(lane.queue)
+            lane.queue = deque(item for item in lane.queue if item.silo_id in here)
 
     # -- outcomes ----------------------------------------------------------------------------------------------------
     def answered(self, token: int, answer: Answer, now: int) -> list[Send]:

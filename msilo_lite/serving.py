@@ -8,7 +8,8 @@ import sys
 from types import FrameType
 
 from .config import Loaded
-from .daemon import Daemon, sole_user
+from .daemon import Daemon
+from .lock import sole_user
 from .views import serving
 
 

@@ -10,12 +10,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from .address import Aor, NameAddr, aor_of, parse_address, parse_uri
-from .delivery import Event, move
+from .delivery import Event, State, move
 from .errors import BadRequest, Rejected, StoreError
 from .message import Message, Settled, Turn, Waiting
 from .policy import Policy
 from .store import Store
-from .wire import Request, check, content_type, dedupe_key, fits, kept_headers, media_type
+from .wire import Request, check, content_type, dedupe_key, fits, kept_headers, media_type, plain
 
 NEVER_STORED = frozenset({"application/im-iscomposing+xml"})
 "Media types that are worthless later (RFC 3994): answered 200 and forgotten."
@@ -78,7 +78,7 @@ class Silo:
         return message
 
     def _message(self, request: Request, ctype: str, body: bytes, now: int) -> Message:
-        from_, to = parse_address(request.get("from") or ""), parse_address(request.get("to") or "")
+        from_, to = parse_address(plain(request, "from")), parse_address(plain(request, "to"))
         owner = self.places.aor(request.target) or self.places.aor(to.uri)
         if owner is None:
             raise BadRequest(404, "neither the Request-URI nor To names a user of ours")
@@ -110,6 +110,17 @@ class Silo:
             move(item.state, Event.BEGIN)
         self.turn.claimed += claimed
         return claimed
+
+    def unwritten(self, owner: Aor) -> bool:
+        """Whether messages of an owner were given back and the file does not know yet: `begin` would miss them."""
+        found = any(one.state is State.PENDING and one.item.message.owner == owner for one in self.turn.settled)
+        self.turn.flush |= found
+        return found
+
+    def still_there(self, items: Iterable[Waiting]) -> set[int]:
+        """Silo ids of those that nobody took out of the box meanwhile."""
+        ids = [item.silo_id for item in items]
+        return self._store.present(ids) if ids else set()
 
     def settle(self, item: Waiting, event: Event, now: int, code: int | None, reason: str) -> None:
         """Stage how an attempt at a claimed message ended."""

@@ -45,6 +45,10 @@ _P = sa.bindparam
 _INSERT_SILO = sa.insert(silo)
 _INSERT_LEDGER = sa.insert(ledger)
 _ADOPT = upsert(ledger).on_conflict_do_nothing()
+_COUNTED = upsert(counter)
+_ADD = _COUNTED.on_conflict_do_update(
+    index_elements=["name"], set_={"value": counter.c.value + _COUNTED.excluded.value}
+)
 _CLAIM = (
     sa.update(ledger)
     .where(ledger.c.id == _P("row"))
@@ -76,6 +80,7 @@ _PENDING = (
     .order_by(silo.c.id)
     .limit(_P("most"))
 )  # fmt: skip
+_PRESENT = sa.select(silo.c.id).where(silo.c.id.in_(_P("ids", expanding=True)))
 _DUE = (
     sa.select(recipient.c.username, recipient.c.domain)
     .where(recipient.c.next_try <= _P("now"))
@@ -173,15 +178,17 @@ class Store:
         return repeats
 
     def _write(self, turn: Turn, now: int) -> int:
-        repeats = self._insert(turn) if turn.new else 0
+        fresh, repeats = self._insert(turn) if turn.new else (0, 0)
         if turn.claimed:
             self._claim(turn.claimed, now)
         if turn.settled:
             self._settle(turn.settled)
         self._write_rest(turn)
+        self._count({**turn.counters, **_earned(turn, fresh, repeats)})
         return repeats
 
-    def _insert(self, turn: Turn) -> int:
+    def _insert(self, turn: Turn) -> tuple[int, int]:
+        """Insert what is new; returns how many were, and how many were repeats."""
         self._refresh_ids()
         known = set(self._c.scalars(_KNOWN, {"keys": [message.key for message in turn.new]}))
         boxes, entries, repeats = [], [], 0
@@ -197,12 +204,7 @@ class Store:
         if boxes:
             self._c.execute(_INSERT_SILO, boxes)
             self._c.execute(_INSERT_LEDGER, entries)
-        fresh = len(boxes)
-        if fresh:
-            turn.count("stored_messages", fresh)
-        if repeats:
-            turn.count("duplicate_messages", repeats)
-        return repeats
+        return len(boxes), repeats
 
     def _refresh_ids(self) -> None:
         """The next free ids; read again only when another process has committed since."""
@@ -261,14 +263,13 @@ class Store:
         if kept:
             self._c.execute(_replace(recipient, ("username", "domain")), kept)
         self._write_contacts(turn)
-        if turn.counters:
-            rows = [{"name": name, "value": by} for name, by in turn.counters.items()]
-            statement = upsert(counter)
-            total = counter.c.value + statement.excluded.value
-            self._c.execute(statement.on_conflict_do_update(index_elements=["name"], set_={"value": total}), rows)
         if turn.wishes:
             granted = sa.update(wish).where(wish.c.id == _P("row")).values(result=_P("text"), done=1)
             self._c.execute(granted, [{"row": n, "text": json.dumps(result)} for n, result in turn.wishes.items()])
+
+    def _count(self, counters: dict[str, int]) -> None:
+        if counters:
+            self._c.execute(_ADD, [{"name": name, "value": by} for name, by in counters.items()])
 
     def _write_contacts(self, turn: Turn) -> None:
         gone = [{"user": a.user, "host": a.host, "at": uri} for (a, uri), c in turn.contacts.items() if c is None]
@@ -296,6 +297,11 @@ class Store:
             self._refresh_ids()
             query = {"user": owner.user, "host": owner.host, "after": after, "most": most}
             return [self._waiting(row) for row in self._c.execute(_PENDING, query).mappings()]
+
+    def present(self, silo_ids: list[int]) -> set[int]:
+        """Those of these messages that are still in the box."""
+        with translated("cannot read"):
+            return set(self._c.scalars(_PRESENT, {"ids": silo_ids}))
 
     def lapsed(self, now: int, most: int) -> list[Waiting]:
         """Messages whose time is over, but for those under way."""
@@ -376,6 +382,12 @@ class Store:
         """Give the file back."""
         self._c.close()
         self._engine.dispose()
+
+
+def _earned(turn: Turn, fresh: int, repeats: int) -> dict[str, int]:
+    """Counters that only the commit itself can know."""
+    known = {"stored_messages": fresh, "duplicate_messages": repeats}
+    return {name: by + turn.counters.get(name, 0) for name, by in known.items() if by}
 
 
 def _replace(table: sa.Table, key: tuple[str, ...]) -> Any:

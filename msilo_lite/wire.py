@@ -186,11 +186,17 @@ def registrar_order(request: Request) -> tuple[str, int]:
     return request.get("call-id") or "", _cseq(request)[0]
 
 
+def plain(request: Request, name: str) -> str:
+    """A header that must be sent again. Raises BadRequest (400) where a control character would break the replay."""
+    value = request.get(name) or ""
+    if _CONTROL.search(value):
+        raise BadRequest(400, f"{name.capitalize()} holds control characters")
+    return value
+
+
 def content_type(request: Request, body: bytes) -> str:
     """The whole Content-Type. Raises BadRequest (400) when it is missing for a body or could inject a header."""
-    value = request.get("content-type") or ""
-    if _CONTROL.search(value):
-        raise BadRequest(400, "Content-Type holds control characters")
+    value = plain(request, "content-type")
     if body and not value:
         raise BadRequest(400, "a body needs a Content-Type")  # RFC 3261 20.15
     if body and "/" not in value:
