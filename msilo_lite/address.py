@@ -6,6 +6,7 @@ may differ from what the sender wrote.
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import re
 from dataclasses import dataclass
@@ -31,12 +32,12 @@ class Aor:
 
     @classmethod
     def parse(cls, text: str) -> Aor:
-        """`sip:bob@home.lan` or `bob@home.lan`. Raises BadRequest (404) without user or host."""
-        uri = parse_uri(text if re.match(r"(?i)sips?:", text) else f"sip:{text}")
-        aor = aor_of(uri)
-        if aor is None:
-            raise BadRequest(404, f"{text} names no user")
-        return aor
+        """`sip:bob@home.lan` or `bob@home.lan`. Raises BadRequest (404) for anything else."""
+        with contextlib.suppress(BadRequest):
+            aor = aor_of(parse_uri(text if re.match(r"(?i)sips?:", text) else f"sip:{text}"))
+            if aor:
+                return aor
+        raise BadRequest(404, f"{text!r} names no user; write USER@HOST, such as bob@home.lan")
 
     @property
     def uri(self) -> str:

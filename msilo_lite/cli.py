@@ -163,14 +163,14 @@ def dump(
 ) -> None:
     """Deliver the waiting messages of one user now, through the running daemon or, when none runs, directly."""
     from .records import deliver
-    from .views import progress, say
+    from .views import counted, progress, say
 
     loaded, who = _load(config, db_url=db_url), _aor(owner)
     result = deliver(loaded.config, who, progress)
     if not result.waiting:
         say(f"Nothing waits for {who}.")
         return
-    say(f"Delivered {result.delivered} of {result.waiting} messages to {who}.")
+    say(f"Delivered {result.delivered} of {counted(result.waiting)} to {who}.")
     if result.reason:
         raise MsiloError(f"the rest stays: {result.reason}")
 
@@ -189,19 +189,19 @@ def purge(
     if sum((bool(numbers), bool(to), everything)) != 1:
         raise ConfigError("purge takes ids, or --to USER, or --all: one of them")
     from .records import purging, selected
-    from .views import out, progress, say
+    from .views import counted, out, progress, say
 
     found = selected(_load(config, db_url=db_url).config, numbers or [], _aor(to) if to else None)
     if dry_run:
-        say(f"Would purge {len(found)} messages.")
+        say(f"Would purge {counted(len(found))}.")
         return
     if not yes and found:
         if not (out.is_terminal and sys.stdin.isatty()):
-            raise ConfigError(f"purging {len(found)} messages needs --yes where nobody can be asked")
-        typer.confirm(f"Purge {len(found)} messages for good?", abort=True)
+            raise ConfigError(f"purging {counted(len(found))} needs --yes where nobody can be asked")
+        typer.confirm(f"Purge {counted(len(found))} for good?", abort=True)
     with progress(len(found), "purging") as update:
         gone = purging(_load(config, db_url=db_url).config, found, update)
-    say(f"Purged {gone} messages.")
+    say(f"Purged {counted(gone)}.")
 
 
 @app.command(epilog="Example: msilo-lite status --json")

@@ -31,7 +31,7 @@ class State(enum.IntEnum):
 
 
 WAITING = frozenset({State.PENDING, State.SENDING, State.PARKED})
-"States of messages that are still in the box."
+"States of messages that are still in the box; no other one has a smaller number."
 
 
 class Event(enum.Enum):

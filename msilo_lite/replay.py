@@ -144,6 +144,10 @@ class Replay:
         for lane in list(self._hungry.values()):
             if self._silo.unwritten(lane.owner):
                 continue
+            way = self._way(lane.owner, now)
+            if isinstance(way, str):  # only a wake-up helps
+                self._close(lane, way, None, None, now)
+                continue
             found = self._silo.begin(lane.owner, lane.cursor, CLAIM)
             if not found:
                 del self._hungry[lane.owner]

@@ -56,7 +56,7 @@ _CLAIM = (
 )
 _SETTLE = (
     sa.update(ledger)
-    .where(ledger.c.id == _P("row"), ledger.c.state.in_((State.PENDING, State.SENDING, State.PARKED)))
+    .where(ledger.c.id == _P("row"), ledger.c.state <= State.PARKED)
     .values(state=_P("next"), attempts=_P("tries"), code=_P("why_code"), reason=_P("why"), in_flight=None)
 )
 _FINISH = (

@@ -51,6 +51,11 @@ def say(text: str) -> None:
     out.print(text, markup=False)
 
 
+def counted(number: int, noun: str = "message") -> str:
+    """`1 message`, `2 messages`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def complain(text: str) -> None:
     """One sentence on stderr."""
     err.print(f"[bold red]msilo-lite:[/] {escape(text)}")
