@@ -26,9 +26,9 @@ NEAR_CEILING = 0.7
 CAPTION = (
     "/shipped /best /ordered: how many times the rate of Kamailio's msilo in the same case of this run, as shipped, in "
     "its best way (store: WAL and lock; replay: straight to the phone, without a lookup), in its most ordered way (one "
-    "child). ms, to ms: store p50 and p99 from sending to 202; replay from REGISTER to first and to last delivered. "
-    "CPU: the target's processor time for each message, refused ones too. The null responder shows the most that load "
-    "generator and phone can do here (replay: one in flight for each user)."
+    "child). ±: half the spread of the repeats. ms, to ms: store p50 and p99 from sending to 202; replay from REGISTER "
+    "to first and to last delivered. CPU: the target's processor time for each message, refused ones too. The null "
+    "responder shows the most that load generator and phone can do here (replay: one in flight for each user)."
 )
 HEADINGS = ("msg/s", "±", "/shipped", "/best", "/ordered", "ms", "to ms", "refused", "resent", "CPU µs")
 

@@ -63,6 +63,8 @@ class _Lane:
     misses: int = 0
     "Messages in a row that nobody took."
     delivered: int = 0
+    aside: tuple[str, int | None] | None = None
+    "Words and code of a message that let the others pass and is still in the box."
     again: bool = False
     "Woken while open: start over when this run fails."
     wishes: list[int] = field(default_factory=list)
@@ -151,7 +153,7 @@ class Replay:
             found = self._silo.begin(lane.owner, lane.cursor, CLAIM)
             if not found:
                 del self._hungry[lane.owner]
-                self._finish(lane)
+                self._finish(lane, now)
                 continue
             lane.cursor = found[-1].silo_id
             lane.queue.extend(found)
@@ -260,10 +262,16 @@ class Replay:
         if verdict.lane is Then.HOLD:
             self.held_until = now + HOLD_SECONDS
         if self._goes_on(lane, item, verdict):
+            if verdict.event is Event.MISSED:
+                lane.aside = words, code
             return self._next(lane, now)
-        tries = self._troubled[lane.owner].tries if lane.owner in self._troubled else 0
-        self._close(lane, words, code, retry_at(now, tries + 1, wait) if verdict.timer else None, now)
+        soon = retry_at(now, self._tries(lane.owner) + 1, wait) if verdict.timer else None
+        self._close(lane, words, code, soon, now)
         return []
+
+    def _tries(self, owner: Aor) -> int:
+        """Failed runs in a row."""
+        return self._troubled[owner].tries if owner in self._troubled else 0
 
     def _goes_on(self, lane: _Lane, item: Waiting, verdict: Verdict) -> bool:
         """Whether the messages behind this one may leave now."""
@@ -274,10 +282,15 @@ class Replay:
         return verdict.lane is Then.ASIDE and lane.misses == 1 and item.attempts + 1 >= STEP_ASIDE_AFTER
 
     # -- the end of a lane -------------------------------------------------------------------------------------------
-    def _finish(self, lane: _Lane) -> None:
-        """Nothing is left that may be sent."""
+    def _finish(self, lane: _Lane, now: int) -> None:
+        """Nothing is left that may be sent, but for what let the others pass."""
         del self._lanes[lane.owner]
-        self._note_reached(lane.owner)
+        if lane.aside:
+            words, code = lane.aside
+            tries = self._tries(lane.owner) + 1
+            self._note(Recipient(lane.owner, retry_at(now, tries), tries, code, words))
+        else:
+            self._note_reached(lane.owner)
         self._grant(lane.wishes, {"delivered": lane.delivered, "reason": ""})
 
     def _close(self, lane: _Lane, words: str, code: int | None, soon: int | None, now: int) -> None:
@@ -288,10 +301,9 @@ class Replay:
         if lane.again:  # the phone registered again meanwhile, perhaps somewhere else
             self._queue.setdefault(lane.owner, []).extend(lane.wishes)
             return
-        old = self._troubled.get(lane.owner)
         if now < self.held_until:
             soon = self.held_until
-        self._note(Recipient(lane.owner, soon, (old.tries if old else 0) + 1, code, words))
+        self._note(Recipient(lane.owner, soon, self._tries(lane.owner) + 1, code, words))
         self._grant(lane.wishes, {"delivered": lane.delivered, "reason": words})
 
     def _put_off(self, owner: Aor, wishes: list[int], words: str, until: int) -> None:

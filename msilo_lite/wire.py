@@ -234,7 +234,8 @@ def replay(item: Waiting, target: str, routes: tuple[str, ...], *, trusted: bool
         name, colon, value = line.partition(":")
         if colon and (trusted or name.lower() not in IDENTITY):
             headers.append((_bytes(name), _bytes(value.strip())))
-    call_id = f"{item.msilo_id}@msilo-lite"  # the same for every attempt, so that a phone can drop a repeat
+    # a Call-ID of its own for each attempt: some agents ignore one they have already answered, and would never answer
+    call_id = f"{item.msilo_id}-{item.attempts + 1}@msilo-lite"
     return Outgoing(
         target, message.from_, message.to, call_id, tuple(headers), _bytes(message.ctype), message.body, routes
     )
@@ -247,7 +248,7 @@ def _bytes(text: str) -> bytes:
 def replay_size(message: Message, user_agent: str) -> int:
     """Bytes of the longest request that carries this message to its AoR, with every header PJSIP and we add."""
     values = (message.owner.uri, message.from_, message.to, message.kept, message.ctype)
-    own = len(f"Date: {sip_date(0)}\r\nX-MSilo-ID: \r\nUser-Agent: {user_agent}\r\n@msilo-lite") + 2 * MSILO_ID
+    own = len(f"Date: {sip_date(0)}\r\nX-MSilo-ID: \r\nUser-Agent: {user_agent}\r\n-123456@msilo-lite") + 2 * MSILO_ID
     return FRAME + VIA + TAIL + own + sum(len(_bytes(value)) for value in values) + len(message.body)
 
 

@@ -36,6 +36,7 @@ class Silo:
         self.options = options
         self.bind = list(bind)
         self._process: Process | None = None
+        self._commands: list[Process] = []
 
     def start(self) -> "Silo":
         argv = [sys.executable, "-m", "msilo_lite", "serve", "--db-url", self.db_url, "--settle", "0.1", *self.options]
@@ -91,8 +92,16 @@ class Silo:
         self.start()
 
     def close(self) -> None:
-        if self._process:
-            self._process.stop(signal.SIGKILL)
+        for process in (*self._commands, self._process):
+            if process:
+                process.stop(signal.SIGKILL)
+
+    def dump(self, owner: str) -> Process:
+        """Begin `msilo-lite dump`, which ends when the last answer is there."""
+        argv = [sys.executable, "-m", "msilo_lite", "dump", owner, "--db-url", self.db_url]
+        name = f"dump{len(self._commands)}"
+        self._commands.append(Process(argv, self.folder, name, env=self._environment()))
+        return self._commands[-1]
 
     def cli(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run a command of msilo-lite on this silo's database."""

@@ -81,6 +81,10 @@ class Phone:
     ) -> None:
         self._socket.close()
 
+    def fileno(self) -> int:
+        """For `select`."""
+        return self._socket.fileno()
+
     @property
     def contact(self) -> str:
         return f"sip:{self.user}@{self.address[0]}:{self.address[1]}"

@@ -1,0 +1,39 @@
+"""Shared by all tests: how many examples hypothesis tries, and parts on a file of their own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from tests.unit.kit import Rig
+
+settings.register_profile("quick", max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("ci", settings.get_profile("quick"), derandomize=True)
+settings.register_profile("thorough", settings.get_profile("quick"), max_examples=2000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "quick"))
+
+OpenRig = Callable[..., Rig]
+
+
+@pytest.fixture
+def open_rig(tmp_path: Path) -> Iterator[OpenRig]:
+    """Open the parts on the test's file, for example `open_rig(proxy="sip:127.0.0.1")`; closed after the test."""
+    with ExitStack() as stack:
+
+        def opened(**options: object) -> Rig:
+            return stack.enter_context(closing(Rig(tmp_path / "silo.sqlite", **options)))  # type: ignore[arg-type]
+
+        yield opened
+
+
+@pytest.fixture
+def rig(open_rig: OpenRig) -> Rig:
+    """The parts without a proxy; bob is registered at 127.0.0.1:5090."""
+    made = open_rig()
+    made.register("bob")
+    return made

@@ -1,0 +1,123 @@
+"""No statement of the daemon's loop reads a whole table: SQLite itself is asked how it runs each of them."""
+
+import contextlib
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from msilo_lite.address import Aor
+from msilo_lite.delivery import State
+from msilo_lite.message import Contact, Message, Recipient, Settled, Turn, Waiting
+from msilo_lite.rows import body_hash
+from msilo_lite.store import Store
+
+from . import harness
+
+NOW = 1_800_000_000
+BOB = Aor("bob", "home.lan")
+RECIPIENT = Recipient(BOB, NOW, 1, 480, "480 Away")
+CONTACT = Contact(BOB, "sip:bob@127.0.0.1", (), NOW + 60, True, NOW, "call", 1)
+
+
+def message(text: str) -> Message:
+    body = text.encode()
+    return Message(
+        BOB, "sip:a@x", "sip:bob@x", "<sip:a@x>", "<sip:bob@x>", "text/plain", body, "", NOW, NOW, text, body_hash(body)
+    )
+
+
+def stranger(store: Store) -> list[Waiting]:
+    """A message that another program put into the box."""
+    harness.change(store.file, f"INSERT INTO silo (username, domain, inc_time, exp_time) VALUES ('eve', 'x', 1, {NOW})")
+    return store.pending(Aor("eve", "x"), 0, 1)
+
+
+def settled(item: Waiting, state: State) -> Turn:
+    return Turn(settled=[Settled(item, state, NOW, 200, "words", 1)])
+
+
+Verb = Callable[[Store, Waiting], object]
+VERBS: dict[str, tuple[str, Verb]] = {
+    "has mail": ("SELECT silo.id", lambda store, _: store.has_mail(BOB)),
+    "pending": ("SELECT silo.id, silo.src_addr", lambda store, _: store.pending(BOB, 0, 64)),
+    "due": ("SELECT msilo_recipient", lambda store, _: store.due(NOW, 10)),
+    "lapsed": ("SELECT silo.id, silo.src_addr", lambda store, _: store.lapsed(NOW, 10)),
+    "by id": ("SELECT msilo_ledger", lambda store, item: store.by_msilo_id(item.msilo_id)),
+    "dedupe look-up and insert": (
+        "SELECT msilo_ledger.dedupe",
+        lambda store, _: store.write(Turn(new=[message("2"), message("3")]), NOW),
+    ),
+    "next ids after a foreign write": (
+        "INSERT INTO silo",
+        lambda store, _: (stranger(store), store.write(Turn(new=[message("4")]), NOW)),
+    ),
+    "claim": ("UPDATE msilo_ledger", lambda store, item: store.write(Turn(claimed=[item]), NOW)),
+    "claim of a stranger": (
+        "INSERT INTO msilo_ledger",
+        lambda store, _: store.write(Turn(claimed=stranger(store)), NOW),
+    ),
+    "settle": ("UPDATE msilo_ledger", lambda store, item: store.write(settled(item, State.PENDING), NOW)),
+    "finish and delete": ("DELETE FROM silo", lambda store, item: store.write(settled(item, State.DELIVERED), NOW)),
+    "recipients and contacts": (
+        "INSERT INTO msilo_contact",
+        lambda store, _: store.write(
+            Turn(recipients={BOB: RECIPIENT}, contacts={(BOB, CONTACT.uri): CONTACT}, counters={"x": 1}), NOW
+        ),
+    ),
+    "recipients and contacts gone": (
+        "DELETE FROM msilo_contact",
+        lambda store, _: store.write(Turn(recipients={BOB: None}, contacts={(BOB, "sip:b@x"): None}), NOW),
+    ),
+    "recover": ("UPDATE msilo_ledger", lambda store, item: (store.write(Turn(claimed=[item]), NOW), store.recover())),
+    "prune history": ("DELETE FROM msilo_ledger", lambda store, _: store.prune(NOW, 10)),
+}
+"""A name, the beginning of a statement that must be among those that ran, and what runs it."""
+SMALL = ("sqlite_sequence", "msilo_wish")
+"Tables that have a row for each table, or for each command of the operator: read whole, and rightly so."
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with contextlib.closing(Store(tmp_path / "silo.sqlite")) as one:
+        one.write(Turn(new=[message("1")]), NOW)
+        yield one
+
+
+def ran(verb: Callable[[], object]) -> list[tuple[str, Any]]:
+    """The statements a verb runs, each with one set of its parameters."""
+    seen: list[tuple[str, Any]] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, many: bool) -> None:
+        if statement.startswith(("SELECT", "INSERT", "UPDATE", "DELETE")):
+            seen.append((statement, parameters[0] if many else parameters))
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", note)
+    try:
+        verb()
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", note)
+    return seen
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_no_statement_scans_a_table(store: Store, name: str) -> None:
+    wanted, verb = VERBS[name]
+    [item] = store.pending(BOB, 0, 1)
+    seen = ran(lambda: verb(store, item))
+    assert any(statement.startswith(wanted) for statement, _ in seen), seen
+    with contextlib.closing(sqlite3.connect(store.file)) as connection:
+        for statement, parameters in seen:
+            plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)]
+            scans = [step for step in plan if step.startswith("SCAN") and not step.endswith(SMALL)]
+            assert not [step for step in scans if "CONSTANT ROW" not in step], f"{statement}: {plan}"
+            assert not [step for step in plan if "TEMP B-TREE FOR ORDER BY" in step], f"{statement}: {plan}"
+
+
+def test_a_scan_would_be_seen(store: Store) -> None:
+    with contextlib.closing(sqlite3.connect(store.file)) as connection:
+        plan = [row[3] for row in connection.execute("EXPLAIN QUERY PLAN SELECT * FROM silo WHERE body = 'x'")]
+    assert plan == ["SCAN silo"]

@@ -1,0 +1,149 @@
+"""The documentation against the program: commands, options, settings, version, examples."""
+
+import re
+import shlex
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+
+from msilo_lite.cli import app
+from msilo_lite.config import Config
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PROMPT = re.compile(r"^(?:\$ |# )?(?:[A-Z_]+=\S+ )*(?=(?:\S*/)?msilo-lite\b)")
+
+
+def commands() -> dict[str, Any]:
+    """Every command and sub-command by its full name, as the command line knows it."""
+    found: dict[str, Any] = {}
+
+    def walk(prefix: str, group: Any) -> None:
+        for name, command in group.commands.items():
+            found[f"{prefix}{name}"] = command
+            if hasattr(command, "commands"):
+                walk(f"{prefix}{name} ", command)
+
+    walk("", typer.main.get_command(app))
+    return found
+
+
+COMMANDS = commands()
+LEAVES = [name for name, command in COMMANDS.items() if not hasattr(command, "commands")]
+DOCUMENTS = ["README.md", *sorted(str(one.relative_to(ROOT)) for one in ROOT.glob("examples/*/README.md"))]
+
+
+def shell_lines(text: str) -> list[str]:
+    """Command lines of msilo-lite in fenced shell blocks and in indented ones, without prompt and comment."""
+    blocks = re.findall(r"^```(?:console|sh|shell|bash)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines()]
+    lines += [line.strip() for line in text.splitlines() if line.startswith("    ")]
+    return [PROMPT.sub("", line) for line in lines if PROMPT.match(line)]
+
+
+def problem(line: str) -> str:
+    """What is wrong with a command line, or nothing."""
+    words = [word for word in shlex.split(line, comments=True) if word not in ("&", "|", ">")][1:]
+    command: Any = typer.main.get_command(app)
+    while words and hasattr(command, "commands") and not words[0].startswith("-"):
+        if words[0] not in command.commands:
+            return f"there is no command {words[0]}"
+        command = command.commands[words.pop(0)]
+    known = {option for parameter in command.params for option in parameter.opts}
+    known |= {"--help", "-h", "--install-completion", "--show-completion"}
+    unknown = [word for word in words if word.startswith("-") and word.partition("=")[0] not in known]
+    return f"there is no option {unknown[0]}" if unknown else ""
+
+
+def test_the_checker_finds_mistakes() -> None:
+    text = "```console\n$ msilo-lite lisst\n$ MSILO_SETTLE=1 msilo-lite serve --sttle 2\n$ make serve\n```\n"
+    assert [problem(line) for line in shell_lines(text)] == ["there is no command lisst", "there is no option --sttle"]
+    assert problem("msilo-lite config show --json") == ""
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help(name: str) -> None:
+    command = COMMANDS[name]
+    assert re.match(r"[A-Z].*\.$", (command.help or "").strip(), re.DOTALL), f"{name} has no help"
+    for parameter in command.params:
+        if parameter.name != "help":
+            assert getattr(parameter, "help", ""), f"{name}: {parameter.name} has no help"
+
+
+@pytest.mark.parametrize("name", LEAVES)
+def test_every_command_has_an_example_that_works(name: str) -> None:
+    example = (COMMANDS[name].epilog or "").partition("Example: ")[2]
+    lines = [PROMPT.sub("", one.strip()) for one in example.split("·")]
+    assert lines[0].startswith(f"msilo-lite {name}"), f"{name} has no example"
+    assert [problem(line) for line in lines] == [""] * len(lines)
+
+
+@pytest.mark.parametrize("name", LEAVES)
+def test_every_command_stands_in_the_readme(name: str) -> None:
+    assert f"`msilo-lite {name}" in README
+
+
+@pytest.mark.parametrize("name", Config.model_fields)
+def test_every_setting_stands_in_the_readme_and_has_words_of_its_own(name: str) -> None:
+    settings = README.partition("## Settings")[2].partition("\n## ")[0]
+    assert re.search(rf"^\| .*`{name}`.* \|", settings, re.MULTILINE), f"no row for {name}"
+    assert (Config.model_fields[name].description or "").endswith(".")
+
+
+def test_the_readme_names_no_setting_that_is_gone() -> None:
+    rows = re.findall(r"^\| (`.*?) \|", README.partition("## Settings")[2].partition("\n## ")[0], re.MULTILINE)
+    assert {key for row in rows for key in re.findall(r"`(\w+)`", row)} == set(Config.model_fields)
+
+
+def test_the_readme_tells_the_defaults() -> None:
+    rows = re.findall(r"^\| (`.*?) \| (.*?) \|", README.partition("## Settings")[2], re.MULTILINE)
+    told = {
+        key: value
+        for names, values in rows
+        for key, value in zip(re.findall(r"`(\w+)`", names), re.findall(r"`([^`]*)`", values), strict=False)
+    }
+    config = Config()
+    for key in ("bind", "trusted", "expire_time", "settle", "max_in_flight", "check_time", "clean_period", "log_level"):
+        value = getattr(config, key)
+        expected = str(list(value)).replace("'", '"') if isinstance(value, tuple) else str(value)
+        assert told.get(key) == expected
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_command_line_is_a_real_one(document: str) -> None:
+    lines = shell_lines((ROOT / document).read_text(encoding="utf-8"))
+    assert lines
+    assert {line: problem(line) for line in lines if problem(line)} == {}
+
+
+def test_toml_examples_are_configurations() -> None:
+    blocks = re.findall(r"^```toml\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    assert blocks
+    for block in blocks:
+        Config.model_validate(tomllib.loads(block))
+
+
+def test_the_changelog_begins_with_this_version() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    newest = re.search(r"^## \[?v?([\w.]+)", changelog, re.MULTILINE)
+    assert newest is not None
+    assert newest[1] == project["version"]
+
+
+def test_every_example_explains_itself() -> None:
+    folders = [one for one in (ROOT / "examples").iterdir() if one.is_dir()]
+    assert folders
+    for folder in folders:
+        assert (folder / "README.md").is_file(), f"{folder.name} has no README.md"
+        assert f"examples/{folder.name}" in README
+
+
+@pytest.mark.parametrize("document", [*DOCUMENTS, "CHANGELOG.md"])
+def test_links_lead_somewhere(document: str) -> None:
+    text = (ROOT / document).read_text(encoding="utf-8")
+    targets = [one for one in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in one]
+    assert [one for one in targets if not ((ROOT / document).parent / one).exists()] == []
