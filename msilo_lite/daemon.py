@@ -53,6 +53,9 @@ GRACE_SECONDS = 34
 RETRY_AFTER = (("Retry-After", "5"),)
 
 
+Headers = tuple[tuple[str, str], ...]
+
+
 class Daemon:
     """All parts on one file. Raises SipError and StoreError from the constructor."""
 
@@ -74,7 +77,7 @@ class Daemon:
             self._scheduler.phone_is_back(owner, clock())
         self._inbox: list[tuple[Incoming, Request]] = []
         self._ended: list[tuple[int, Answer]] = []
-        self._to_answer: list[int] = []
+        self._to_answer: list[tuple[int, int, Headers]] = []
         self._last_commit = time.monotonic()
         self._broken_until = 0.0
         self._unclean = False
@@ -185,18 +188,21 @@ class Daemon:
             if message is None:
                 self.agent.answer(incoming.handle, 200)
                 return
-            self._to_answer.append(incoming.handle)
+            self._to_answer.append((incoming.handle, 202, ()))
             contact = self._bindings.newest(message.owner, now)
             if contact and now - contact.updated < RACE_SECONDS:
                 self._scheduler.phone_is_back(message.owner, now)
         elif request.method == "REGISTER":
             wire.check(request)
             change = judge(request, self._silo.places.aor, now)
-            self._bindings.apply(change, now, self._silo.turn)
+            durable = self._bindings.apply(change, now, self._silo.turn)
             if change.wakes and self._silo.has_mail(change.aor):
                 self._silo.turn.count("wakeups")
                 self._scheduler.phone_is_back(change.aor, now)
-            self.agent.answer(incoming.handle, 200, change.headers)
+            if durable:  # a restart must find the binding that this 200 confirms
+                self._to_answer.append((incoming.handle, 200, change.headers))
+            else:
+                self.agent.answer(incoming.handle, 200, change.headers)
         else:
             self.agent.answer(incoming.handle, 200, (("Allow", ALLOW.decode()), ("Accept", "*/*")))
 
@@ -255,7 +261,8 @@ class Daemon:
     def _commit(self, now: int, *, force: bool = False) -> None:
         """Write the turn, then answer and send what waited for it; settled deliveries alone may wait a moment."""
         turn = self._silo.turn
-        if not (force or turn.urgent or self._overdue(turn)):
+        waited_for = bool(force or self._to_answer or turn.claimed)
+        if not waited_for and (self._resting or not (turn.urgent or self._overdue(turn))):
             return
         try:
             self._silo.commit(now)
@@ -264,24 +271,27 @@ class Daemon:
             return
         finally:
             self._last_commit = time.monotonic()
-        handles, self._to_answer = self._to_answer, []
-        for handle in handles:
-            self.agent.answer(handle, 202)
+        answers, self._to_answer = self._to_answer, []
+        for handle, status, headers in answers:
+            self.agent.answer(handle, status, headers)
         self._send_all(self._replay.claimed(now))
 
+    @property
+    def _resting(self) -> bool:
+        """Whether the disk refused a moment ago."""
+        return time.monotonic() < self._broken_until
+
     def _overdue(self, turn: Turn) -> bool:
-        clock = time.monotonic()
-        waited = clock - self._last_commit > LAZY
-        if clock < self._broken_until:
-            return False
+        waited = time.monotonic() - self._last_commit > LAZY
         return not turn.empty and (waited or len(turn.settled) >= LAZY_MOST)
 
     def _give_up(self, error: StoreError, now: int) -> None:
         """The disk failed: senders get 503 and will come again, lanes rest, settled deliveries are tried again."""
-        log.error("%s", error)
+        if not self._resting:  # one line a second, however many senders come again
+            log.error("%s", error)
         self._broken_until = time.monotonic() + BROKEN_PAUSE
-        handles, self._to_answer = self._to_answer, []
-        for handle in handles:
+        answers, self._to_answer = self._to_answer, []
+        for handle, _, _ in answers:
             self.agent.answer(handle, 503, RETRY_AFTER)
         self._silo.turn.new, self._silo.turn.claimed = [], []
         self._silo.turn.count("store_errors")

@@ -127,10 +127,10 @@ class Turn:
 
     @property
     def urgent(self) -> bool:
-        """Whether somebody waits for this commit: a sender for its 202, or a lane for its claim."""
-        return bool(self.new or self.claimed or self.wishes or self.flush)
+        """Whether somebody waits for this commit: a sender, a phone, a command or a lane."""
+        return bool(self.new or self.claimed or self.contacts or self.wishes or self.flush)
 
     @property
     def empty(self) -> bool:
         """Whether there is nothing to write."""
-        return not (self.urgent or self.settled or self.recipients or self.contacts or self.counters)
+        return not (self.urgent or self.settled or self.recipients or self.counters)

@@ -94,11 +94,14 @@ class Bindings:
 
     def __init__(self, known: Iterable[Contact]) -> None:
         self._of: dict[Aor, dict[str, Contact]] = {}
+        self._on_disk: dict[tuple[Aor, str], int] = {}
+        "When each binding ends according to the file."
         for one in known:
             self._of.setdefault(one.aor, {})[one.uri] = one
+            self._on_disk[one.aor, one.uri] = one.expires
 
-    def apply(self, change: Registration, now: float, turn: Turn) -> None:
-        """Take a REGISTER over.
+    def apply(self, change: Registration, now: float, turn: Turn) -> bool:
+        """Take a REGISTER over; whether something of it has to be on disk before it is answered.
 
         Raises BadRequest (500) when a later REGISTER of the same phone came first (RFC 3261 10.3 step 7).
         """
@@ -107,20 +110,31 @@ class Bindings:
             old = mine.get(one.uri)
             if old and old.call_id == one.call_id and old.cseq > one.cseq:
                 raise BadRequest(500, "a later REGISTER of this Call-ID was already taken")
-        for uri in list(mine) if change.clear else ():
-            self._remove(change.aor, uri, turn)
-        for one in change.contacts:
-            if one.expires <= now:
-                self._remove(change.aor, one.uri, turn)
-            elif len(one.uri) + sum(map(len, one.path)) <= LONGEST_CONTACT:
-                mine[one.uri] = one
-                turn.contacts[one.aor, one.uri] = one
+        ended = list(mine) if change.clear else [one.uri for one in change.contacts if one.expires <= now]
+        staged = [self._remove(change.aor, uri, turn) for uri in ended]
+        staged += [self._set(mine, one, now, turn) for one in change.contacts if one.expires > now]
         if not mine:
             self._of.pop(change.aor, None)
+        return any(staged)
 
-    def _remove(self, aor: Aor, uri: str, turn: Turn) -> None:
-        if self._of.get(aor, {}).pop(uri, None):
-            turn.contacts[aor, uri] = None
+    def _set(self, mine: dict[str, Contact], one: Contact, now: float, turn: Turn) -> bool:
+        """Remember a binding; a refresh that tells nothing new is not worth a write."""
+        if len(one.uri) + sum(map(len, one.path)) > LONGEST_CONTACT:
+            return False
+        old, mine[one.uri] = mine.get(one.uri), one
+        same = old and (old.path, old.takes_message) == (one.path, one.takes_message)
+        if same and 2 * (self._on_disk.get((one.aor, one.uri), 0) - now) > one.expires - now:
+            return False
+        self._on_disk[one.aor, one.uri] = one.expires
+        turn.contacts[one.aor, one.uri] = one
+        return True
+
+    def _remove(self, aor: Aor, uri: str, turn: Turn) -> bool:
+        if self._of.get(aor, {}).pop(uri, None) is None:
+            return False
+        self._on_disk.pop((aor, uri), None)
+        turn.contacts[aor, uri] = None
+        return True
 
     def newest(self, aor: Aor, now: float) -> Contact | None:
         """The binding set last that is alive and takes MESSAGE."""

@@ -19,9 +19,10 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import pytest
@@ -74,8 +75,8 @@ class Ran:
         return self.err.strip()
 
 
-def run(folder: Path, *words: str, seconds: float = 20, **env: str) -> Ran:
-    """Run a command to its end on pipes, in `folder` and with nothing to read."""
+def run(folder: Path, *words: str, seconds: float = 20, env: Mapping[str, str] = MappingProxyType({})) -> Ran:
+    """Run a command to its end on pipes, in `folder` and with nothing to read; `env` comes on top."""
     ended = subprocess.run(
         [*COMMAND, *words],
         cwd=folder,
@@ -134,7 +135,7 @@ def python(folder: Path, script: str, *words: str, seconds: float = 20) -> Ran:
 class Serve:
     """`msilo-lite serve` on a file in `folder`; ends at the end of the `with`, at the latest."""
 
-    def __init__(self, folder: Path, *options: str, bind: Sequence[str] = ("udp:127.0.0.1:0",), **env: str) -> None:
+    def __init__(self, folder: Path, *options: str, bind: Sequence[str] = ("udp:127.0.0.1:0",)) -> None:
         self.folder = folder
         self.file = folder / "silo.sqlite"
         self._out, self._err = folder / f"serve.{next(_serial)}.out", folder / f"serve.{next(_serial)}.err"
@@ -144,7 +145,7 @@ class Serve:
             self._child = subprocess.Popen(
                 [*COMMAND, *words],
                 cwd=folder,
-                env=environment(folder, **env),
+                env=environment(folder),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,

@@ -274,7 +274,7 @@ def test_a_wrong_file_is_a_sentence_and_exit_2(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("key", "value"), [("SETTLE", "soon"), ("BIND", "udp:nowhere")])
 def test_a_wrong_variable_is_named(tmp_path: Path, key: str, value: str) -> None:
-    ran = harness.run(tmp_path, "config", "show", **{f"MSILO_{key}": value})
+    ran = harness.run(tmp_path, "config", "show", env={f"MSILO_{key}": value})
     assert (ran.code, ran.out) == (2, "")
     assert f"{key.lower()} = " in ran.sentence
     assert f"environment MSILO_{key}" in ran.sentence
@@ -284,14 +284,14 @@ def test_config_show_names_the_source_of_every_value(tmp_path: Path) -> None:
     file = tmp_path / "silo.toml"
     file.write_text("settle = 2\nexpire_time = 60\ndomain = ['Home.LAN']\n")
     env = {"MSILO_EXPIRE_TIME": "70", "MSILO_TRUSTED": "10.0.0.0/8, ::1", "MSILO_CONFIG": str(file)}
-    found = harness.run(tmp_path, "config", "show", "--json", "--db-url", "sqlite:////x/y", **env).json()
+    found = harness.run(tmp_path, "config", "show", "--json", "--db-url", "sqlite:////x/y", env=env).json()
     assert found["settle"] == {"value": 2.0, "from": str(file)}
     assert found["expire_time"] == {"value": 70, "from": "environment MSILO_EXPIRE_TIME"}
     assert found["trusted"] == {"value": ["10.0.0.0/8", "::1/128"], "from": "environment MSILO_TRUSTED"}
     assert found["db_url"] == {"value": "sqlite:////x/y", "from": "flag --db-url"}
     assert found["domain"]["value"] == ["home.lan"]
     assert found["check_time"]["from"] == "default"
-    plain = harness.run(tmp_path, "config", "show", **env).out
+    plain = harness.run(tmp_path, "config", "show", env=env).out
     assert f"settle\t2.0\t{file}\n" in plain
 
 

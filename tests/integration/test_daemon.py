@@ -259,5 +259,6 @@ def test_the_demo_tells_its_story(tmp_path: Path) -> None:
 
 
 def test_the_demo_ignores_what_the_user_has_configured(tmp_path: Path) -> None:
-    ran = harness.run(tmp_path, "demo", seconds=15, MSILO_DOMAIN="elsewhere.example", MSILO_TRUSTED="10.0.0.0/8")
+    env = {"MSILO_DOMAIN": "elsewhere.example", "MSILO_TRUSTED": "10.0.0.0/8"}
+    ran = harness.run(tmp_path, "demo", seconds=15, env=env)
     assert ran.code == 0, ran

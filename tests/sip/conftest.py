@@ -50,11 +50,14 @@ def phone(ends: ExitStack) -> PickUp:
 
 @pytest.fixture
 def start_kamailio(tmp_path: Path, ends: ExitStack, start_silo: StartSilo) -> StartKamailio:
-    """Start the example Kamailio with a silo behind it; more of its parameters as `NAME=value`."""
+    """Start the example Kamailio with a silo behind it; more of its parameters as `NAME=value`.
 
-    def start(*defines: str) -> Kamailio:
+    The silo sends to the AoR through Kamailio; `direct`: to the Contact that Kamailio's copy of the REGISTER shows.
+    """
+
+    def start(*defines: str, direct: bool = False) -> Kamailio:
         port = free_port()
-        silo = start_silo("--outbound-proxy", f"sip:127.0.0.1:{port}")
+        silo = start_silo() if direct else start_silo("--outbound-proxy", f"sip:127.0.0.1:{port}")
         return ends.enter_context(closing(Kamailio(tmp_path, silo, port=port, defines=defines))).start()
 
     return start

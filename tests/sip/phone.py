@@ -87,15 +87,19 @@ class Phone:
 
     @property
     def contact(self) -> str:
-        return f"sip:{self.user}@{self.address[0]}:{self.address[1]}"
+        return f"sip:{self.user}@{self._place}"
+
+    @property
+    def _place(self) -> str:
+        host, port = self.address
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     def request(self, method: str, owner: str, *extra: str, body: bytes = b"", call_id: str = "") -> bytes:
         """A request From this phone's user To the owner; `extra` header lines come before Content-Length."""
         mark = call_id or f"{next(_serial)}.{time.time_ns()}"
-        sent_by = f"{self.address[0]}:{self.address[1]}"
         head = [
             f"{method} sip:{owner} SIP/2.0",
-            f"Via: SIP/2.0/UDP {sent_by};rport;branch=z9hG4bK{mark}",
+            f"Via: SIP/2.0/UDP {self._place};rport;branch=z9hG4bK{mark}",
             "Max-Forwards: 70",
             f"From: <sip:{self.user}@home.lan>;tag={mark}",
             f"To: <sip:{owner}>",

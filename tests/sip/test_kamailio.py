@@ -189,6 +189,19 @@ def test_phones_register_while_the_silo_is_down(kamailio: Kamailio, phone: PickU
     assert bob.take().body == b"Hello"
 
 
+def test_path_leads_a_silo_without_proxy_through_kamailio(start_kamailio: StartKamailio, phone: PickUp) -> None:
+    """RFC 3327 section 5.3: the Path that the copy carries becomes the Route to the Contact."""
+    kamailio = start_kamailio(direct=True)
+    bob = phone("bob")
+    phone("alice").message(kamailio.address, BOB, b"Hello")
+    bob.register(kamailio.address)
+    replay = bob.take()
+    assert replay.uri == bob.contact
+    assert f":{kamailio.address[1]};" in replay.all("Via")[0]
+    assert replay["To"].strip("<>") == f"sip:{BOB}"
+    kamailio.silo.empties()
+
+
 def test_with_passwords(start_kamailio: StartKamailio, phone: PickUp) -> None:
     """Phones are asked for theirs, the silo is not, whatever its From says."""
     kamailio = start_kamailio("WITH_AUTH")

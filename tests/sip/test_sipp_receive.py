@@ -88,6 +88,26 @@ def test_options_is_answered(silo: Silo, sipp: Sipp) -> None:
     sipp.run("options", silo.address)
 
 
+@pytest.mark.parametrize(
+    ("uri", "to", "code", "owner"),
+    [
+        ("bob@home.lan", "carol@home.lan", 202, "bob@home.lan"),
+        ("bob@127.0.0.1:{port}", "bob@127.0.0.1", 202, "bob@home.lan"),
+        ("bob@elsewhere.example", "carol@home.lan", 202, "carol@home.lan"),
+        ("home.lan", "carol@home.lan", 202, "carol@home.lan"),
+        ("bob@elsewhere.example", "carol@elsewhere.example", 404, ""),
+    ],
+    ids=["Request-URI first", "our address means our domain", "else To", "no user in the Request-URI", "neither"],
+)
+def test_whose_box(start_silo: StartSilo, phone: PickUp, uri: str, to: str, code: int, owner: str) -> None:
+    silo, alice = start_silo("--domain", "home.lan"), phone("alice")
+    request = alice.request("MESSAGE", to, "Content-Type: text/plain", body=HELLO)
+    target = uri.format(port=silo.address[1])
+    answer = alice.ask(request.replace(f"MESSAGE sip:{to} ".encode(), f"MESSAGE sip:{target} ".encode()), silo.address)
+    assert answer.code == code
+    assert [row["to"] for row in silo.list_json()] == ([owner] if owner else [])
+
+
 # ---- once only ------------------------------------------------------------------------------------------------------
 
 
@@ -119,6 +139,7 @@ def test_every_202_of_a_storm_survives_sigkill_exactly_once(silo: Silo, sipp: Si
     until(lambda: len(storm.received) > 1000, 20, "a thousand answers")
     silo.kill()
     stored_by_then = {seen["Call-ID"] for seen in storm.received if seen.code == 202}
+    assert len(stored_by_then) < 4000
     assert _stored(silo).keys() >= stored_by_then
     silo.start()
     storm.passes(60)

@@ -200,6 +200,16 @@ def test_a_phone_that_leaves_gets_nothing(silo: Silo, phone: PickUp) -> None:
     assert len(silo.list_json()) == 1
 
 
+def test_a_phone_that_speaks_ipv6_gets_it(start_silo: StartSilo, phone: PickUp) -> None:
+    silo = start_silo(bind=("udp:127.0.0.1:0", "udp:[::1]:0"))
+    v4, v6 = silo.addresses
+    bob = phone("bob", "::1")
+    phone("alice").message(v4, BOB, b"Hello")
+    bob.register(v6)
+    assert bob.take().uri == bob.contact
+    silo.empties()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_contact_survives_a_restart(silo: Silo, phone: PickUp, number: signal.Signals) -> None:
     bob = phone("bob")

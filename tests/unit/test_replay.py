@@ -1,0 +1,597 @@
+"""Lanes over a real file, without SIP: what leaves, in which order, and what each answer does."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+import pytest
+
+from msilo_lite.address import Aor
+from msilo_lite.inbox import Inbox
+from msilo_lite.replay import CLAIM, HOLD_SECONDS, Send, Way
+from msilo_lite.wire import Answer
+from tests.conftest import OpenRig
+
+from .kit import BOB, CARL, NO_ANSWER, NOW, PROXY, Rig, heard, texts
+
+DAN = Aor("dan", "home.lan")
+
+
+def deliver(rig: Rig, sends: list[Send], most: int = 1000) -> list[str]:
+    """Answer 200 to everything that leaves until nothing does; the texts in the order they left."""
+    went: list[str] = []
+    waiting = list(sends)
+    while waiting and len(went) < most:
+        send = waiting.pop(0)
+        went += texts([send])
+        waiting += rig.answer(send, 200)
+    return went
+
+
+def refuse(rig: Rig, times: int, answer: Answer | int) -> None:
+    """Let so many runs fail at the first message, each at the time of its own retry."""
+    for _ in range(times):
+        (send,) = rig.due() or rig.wake(BOB)
+        assert rig.answer(send, answer) == []
+        rig.now += 7200
+
+
+def trouble(rig: Rig, owner: Aor = BOB) -> tuple[int | None, int, str] | None:
+    """What the file says stands in an owner's way: seconds to the next try, tries, words."""
+    with closing(Inbox(rig.file)) as inbox:
+        found = inbox.recipients().get(owner)
+    if found is None:
+        return None
+    return None if found.next_try is None else found.next_try - rig.now, found.tries, found.reason
+
+
+# -- order ---------------------------------------------------------------------------------------------------------
+def test_messages_leave_in_order_each_after_the_answer_to_the_one_before(rig: Rig) -> None:
+    rig.write("a", "b", "c")
+    first = rig.wake(BOB)
+    assert texts(first) == ["a"]
+    assert rig.turn() == []
+    second = rig.answer(first[0], 200)
+    assert texts(second) == ["b"]
+    third = rig.answer(second[0], 202)
+    assert texts(third) == ["c"]
+    assert rig.answer(third[0], 200) == []
+    rig.turn()
+    assert rig.replay.idle
+    assert rig.box() == []
+    assert rig.counters() == {"stored_messages": 3, "dumped_messages": 3}
+
+
+def test_a_box_larger_than_one_claim_keeps_its_order(rig: Rig) -> None:
+    numbers = [f"{number:03}" for number in range(CLAIM * 2 + 3)]
+    rig.write(*numbers)
+    assert deliver(rig, rig.wake(BOB)) == numbers
+    assert rig.box() == []
+
+
+def test_the_attempt_is_on_disk_before_the_message_leaves(rig: Rig) -> None:
+    rig.write("a", "b")
+    rig.replay.wake(BOB)
+    rig.replay.claim(NOW)
+    assert rig.states() == ["a pending", "b pending"]
+    rig.silo.commit(NOW)
+    assert rig.states() == ["a sending", "b sending"]
+    assert texts(rig.replay.claimed(NOW)) == ["a"]
+
+
+def test_a_message_that_comes_while_the_lane_is_open_goes_with_it(rig: Rig) -> None:
+    rig.write("a")
+    (send,) = rig.wake(BOB)
+    rig.write("b")
+    assert deliver(rig, rig.answer(send, 200)) == ["b"]
+
+
+def test_owners_do_not_wait_for_each_other(rig: Rig) -> None:
+    rig.register("carl")
+    rig.write("a", "b")
+    rig.write("c", "d", to="carl")
+    sends = rig.wake(BOB, CARL)
+    assert texts(sends) == ["a", "c"]
+    assert texts(rig.answer(sends[1], 200)) == ["d"]
+
+
+def test_a_cap_over_owners(open_rig: OpenRig) -> None:
+    rig = open_rig(most=2)
+    for user in ("bob", "carl", "dan"):
+        rig.register(user)
+        rig.write(f"{user} 1", f"{user} 2", to=user)
+    sends = rig.wake(BOB, CARL, DAN)
+    assert texts(sends) == ["bob 1", "carl 1"]
+    assert rig.replay.in_flight == 2
+    assert texts(rig.answer(sends[0], 200)) == ["bob 2"]
+    assert texts(rig.answer(sends[1], 486)) == ["dan 1"]
+    assert rig.replay.in_flight == 2
+
+
+def test_an_owner_without_mail_takes_no_lane_for_long(rig: Rig) -> None:
+    assert rig.wake(BOB) == []
+    assert rig.replay.idle
+    assert trouble(rig) is None
+
+
+# -- the way -------------------------------------------------------------------------------------------------------
+def test_straight_to_the_newest_contact(rig: Rig) -> None:
+    rig.write("a")
+    rig.now += 1
+    rig.register("bob", "sip:bob@127.0.0.1:5099")
+    (send,) = rig.wake(BOB)
+    assert send.way == Way("sip:bob@127.0.0.1:5099", (), by_proxy=False)
+
+
+def test_a_contact_that_changes_in_between_is_followed(rig: Rig) -> None:
+    rig.write("a", "b")
+    (send,) = rig.wake(BOB)
+    rig.now += 1
+    rig.register("bob", "sip:bob@127.0.0.1:5099")
+    (second,) = rig.answer(send, 200)
+    assert second.way.target == "sip:bob@127.0.0.1:5099"
+
+
+def test_through_the_proxy_to_the_aor(open_rig: OpenRig) -> None:
+    rig = open_rig(proxy=PROXY)
+    rig.write("a")
+    (send,) = rig.wake(BOB)
+    assert send.way == Way("sip:bob@home.lan", ("<sip:127.0.0.1:5060;lr;hide>",), by_proxy=True)
+
+
+def test_nobody_registered_and_no_proxy(open_rig: OpenRig) -> None:
+    rig = open_rig()
+    rig.write("a")
+    assert rig.wake(BOB) == []
+    rig.turn()
+    assert rig.replay.idle
+    assert rig.states() == ["a pending"]
+    assert trouble(rig) == (None, 1, "not registered, and no outbound_proxy is set")
+    rig.register("bob")
+    assert deliver(rig, rig.wake(BOB)) == ["a"]
+    assert trouble(rig) is None
+
+
+def test_a_contact_with_a_host_name_is_not_looked_up(open_rig: OpenRig) -> None:
+    rig = open_rig()
+    rig.register("bob", "sip:bob@phone.home.lan")
+    rig.write("a")
+    assert rig.wake(BOB) == []
+    left = trouble(rig)
+    assert left is not None
+    assert "phone.home.lan" in left[2]
+
+
+def test_a_contact_that_ends_between_two_messages(open_rig: OpenRig) -> None:
+    rig = open_rig()
+    rig.register("bob", expires=10)
+    rig.write("a", "b", "c")
+    (send,) = rig.wake(BOB)
+    assert rig.answer(send, 200, after=10) == []
+    rig.turn()
+    assert rig.states() == ["b pending", "c pending"]
+    assert [item.attempts for item in rig.box()] == [0, 0]
+
+
+# -- answers that stop ---------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("code", [404, 480, 486, 503, 408, 500, 604])
+def test_a_refusal_stops_the_lane_and_gives_the_rest_back(rig: Rig, code: int) -> None:
+    rig.write("a", "b", "c")
+    (send,) = rig.wake(BOB)
+    assert rig.answer(send, code) == []
+    rig.turn()
+    assert rig.replay.idle
+    assert rig.states() == ["a pending", "b pending", "c pending"]
+    assert [(item.attempts, item.code) for item in rig.box()] == [(1, code), (0, None), (0, None)]
+    assert trouble(rig) == (60, 1, f"{code} Because")
+
+
+def test_no_answer_at_all(rig: Rig) -> None:
+    rig.write("a", "b")
+    (send,) = rig.wake(BOB)
+    assert rig.answer(send, NO_ANSWER) == []
+    rig.turn()
+    assert [(item.attempts, item.code, item.reason) for item in rig.box()] == [(1, None, "no answer"), (0, None, "")]
+    assert trouble(rig) == (60, 1, "no answer")
+
+
+def test_back_off_grows_and_a_delivery_ends_it(rig: Rig) -> None:
+    rig.write("a")
+    waits = []
+    (send,) = rig.wake(BOB)
+    for _ in range(7):
+        rig.answer(send, 486)
+        left = trouble(rig)
+        assert left is not None
+        assert left[0] is not None
+        waits.append(left[0])
+        rig.now += left[0] - 1
+        assert rig.due() == []
+        rig.now += 1
+        rig.register("bob")
+        (send,) = rig.due()
+    assert waits == [60, 120, 300, 600, 1800, 3600, 3600]
+    assert rig.answer(send, 200) == []
+    assert trouble(rig) is None
+
+
+def test_a_wake_up_starts_the_back_off_over(rig: Rig) -> None:
+    rig.write("a")
+    for _ in range(4):
+        rig.answer(rig.wake(BOB)[0], 486)
+    assert trouble(rig) == (60, 1, "486 Because")
+
+
+def test_retry_after_is_kept_to(rig: Rig) -> None:
+    rig.write("a")
+    (send,) = rig.wake(BOB)
+    rig.answer(send, heard(503, "Busy", "Retry-After: 900"))
+    assert trouble(rig) == (900, 1, "503 Busy")
+
+
+@pytest.mark.parametrize("code", [405, 501])
+def test_another_device_is_needed_so_no_timer(rig: Rig, code: int) -> None:
+    rig.write("a")
+    rig.answer(rig.wake(BOB)[0], code)
+    assert trouble(rig) == (None, 1, f"{code} Because")
+
+
+def test_a_retry_is_made_once(rig: Rig) -> None:
+    rig.write("a")
+    rig.answer(rig.wake(BOB)[0], 486)
+    rig.now += 60
+    assert len(rig.due()) == 1
+    assert rig.due() == []
+
+
+# -- answers that do not -------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("code", [413, 415, 420, 488, 493, 513])
+def test_refused_content_is_parked_and_the_next_goes(rig: Rig, code: int) -> None:
+    rig.write("a", "b")
+    (send,) = rig.wake(BOB)
+    assert deliver(rig, rig.answer(send, code)) == ["b"]
+    assert rig.states() == ["a parked"]
+    assert deliver(rig, rig.wake(BOB)) == []
+    assert trouble(rig) is None
+
+
+def test_a_refusal_for_good_ends_the_message_and_the_next_goes(rig: Rig) -> None:
+    rig.write("a", "b")
+    (send,) = rig.wake(BOB)
+    assert deliver(rig, rig.answer(send, 603)) == ["b"]
+    assert rig.box() == []
+    assert rig.counters() == {"stored_messages": 2, "failed_messages": 1, "dumped_messages": 1}
+
+
+@pytest.mark.parametrize("answer", [heard(500), heard(400), NO_ANSWER])
+def test_after_three_failures_a_message_lets_the_others_pass(rig: Rig, answer: Answer) -> None:
+    rig.write("a", "b", "c")
+    refuse(rig, 2, answer)
+    rig.register("bob")
+    (send,) = rig.due()
+    assert texts([send]) == ["a"]
+    assert deliver(rig, rig.answer(send, answer)) == ["b", "c"]
+    assert rig.states() == ["a pending"]
+
+
+def test_what_stepped_aside_is_tried_again_by_time(rig: Rig) -> None:
+    rig.write("a", "b")
+    refuse(rig, 2, 500)
+    rig.register("bob")
+    (send,) = rig.due()
+    assert deliver(rig, rig.answer(send, 500)) == ["b"]
+    left = trouble(rig)
+    assert left is not None
+    assert left[0] is not None
+    rig.now += left[0]
+    assert deliver(rig, rig.due()) == ["a"]
+
+
+def test_only_one_message_steps_aside_when_the_next_fails_as_well(rig: Rig) -> None:
+    rig.write("a", "b", "c")
+    refuse(rig, 2, 500)
+    rig.register("bob")
+    (send,) = rig.due()
+    (second,) = rig.answer(send, 500)
+    assert texts([second]) == ["b"]
+    assert rig.answer(second, 500) == []
+    rig.turn()
+    assert [(text, item.attempts) for text, item in zip("abc", rig.box(), strict=True)] == [("a", 3), ("b", 1), ("c", 0)]
+
+
+def test_a_busy_phone_is_never_passed_by(rig: Rig) -> None:
+    rig.write("a", "b")
+    refuse(rig, 5, 486)
+    rig.register("bob")
+    (send,) = rig.due()
+    assert texts([send]) == ["a"]
+    assert rig.answer(send, 486) == []
+
+
+# -- redirections --------------------------------------------------------------------------------------------------
+MOVED = heard(302, "Moved", "Contact: <sip:bob@127.0.0.1:5095>")
+
+
+def test_a_redirection_is_followed_once(rig: Rig) -> None:
+    rig.write("a", "b")
+    (send,) = rig.wake(BOB)
+    (followed,) = rig.answer(send, MOVED)
+    assert texts([followed]) == ["a"]
+    assert followed.way == Way("sip:bob@127.0.0.1:5095", (), by_proxy=False)
+    assert followed.token != send.token
+    (second,) = rig.answer(followed, 200)
+    assert second.way.target == "sip:bob@127.0.0.1:5090"
+
+
+def test_a_second_redirection_counts_as_away(rig: Rig) -> None:
+    rig.write("a", "b")
+    (send,) = rig.wake(BOB)
+    (followed,) = rig.answer(send, MOVED)
+    assert rig.answer(followed, MOVED) == []
+    rig.turn()
+    assert [item.attempts for item in rig.box()] == [1, 0]
+    assert trouble(rig) == (60, 1, "302 Moved")
+
+
+@pytest.mark.parametrize("line", ["Contact: <sip:bob@phone.lan>", "Contact: <tel:+1>", "X: y"])
+def test_a_redirection_that_cannot_be_followed_counts_as_away(rig: Rig, line: str) -> None:
+    rig.write("a")
+    (send,) = rig.wake(BOB)
+    assert rig.answer(send, heard(302, "Moved", line)) == []
+    assert trouble(rig) == (60, 1, "302 Moved")
+
+
+# -- the proxy refuses us ------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("code", [401, 403, 407])
+def test_a_proxy_that_refuses_us_holds_everything(open_rig: OpenRig, code: int) -> None:
+    rig = open_rig(proxy=PROXY)
+    rig.write("a", "b")
+    rig.write("c", to="carl")
+    (send,) = rig.wake(BOB)
+    assert rig.answer(send, code) == []
+    assert str(code) in rig.replay.alarm
+    assert rig.wake(CARL) == []
+    assert rig.wake(BOB) == []
+    rig.turn()
+    assert rig.states() == ["a pending", "b pending"]
+    assert [item.attempts for item in rig.box()] == [0, 0, 0]
+    for owner in (BOB, CARL):
+        left = trouble(rig, owner)
+        assert left is not None
+        assert left[0] == HOLD_SECONDS
+        assert str(code) in left[2]
+    rig.now += HOLD_SECONDS
+    sends = rig.due()
+    assert sorted(texts(sends)) == ["a", "c"]
+    rig.answer(sends[0], 200)
+    assert rig.replay.alarm == ""
+
+
+def test_while_the_proxy_refuses_us_open_lanes_rest_as_well(open_rig: OpenRig) -> None:
+    rig = open_rig(proxy=PROXY)
+    rig.write("a")
+    rig.write("c", "d", to="carl")
+    bob, carl = rig.wake(BOB, CARL)
+    rig.answer(bob, 403)
+    left = rig.answer(carl, 200)
+    # either the 200 shows that the proxy takes us again, or carl's lane rests as well
+    assert left == [] or rig.replay.held_until <= rig.now
+
+
+def test_a_403_of_the_phone_itself_is_no_alarm(rig: Rig) -> None:
+    rig.write("a")
+    (send,) = rig.wake(BOB)
+    rig.answer(send, 403)
+    assert rig.replay.alarm == ""
+    assert trouble(rig) == (60, 1, "403 Because")
+
+
+@pytest.mark.parametrize("code", [482, 483])
+def test_a_loop_raises_the_alarm_and_holds_nobody_else(open_rig: OpenRig, code: int) -> None:
+    rig = open_rig(proxy=PROXY)
+    rig.write("a")
+    rig.write("c", to="carl")
+    rig.answer(rig.wake(BOB)[0], code)
+    assert str(code) in rig.replay.alarm
+    assert texts(rig.wake(CARL)) == ["c"]
+
+
+# -- what cannot even start ----------------------------------------------------------------------------------------
+def test_a_message_that_can_never_be_sent_does_not_block(rig: Rig) -> None:
+    rig.write("a", "b")
+    (send,) = rig.wake(BOB)
+    assert deliver(rig, rig.cannot(send, permanent=True)) == ["b"]
+    (left,) = rig.box()
+    assert (left.message.body, left.attempts, left.reason) == (b"a", 1, "could not be sent: too long")
+
+
+def test_a_passing_failure_stops_the_lane(rig: Rig) -> None:
+    rig.write("a", "b")
+    (send,) = rig.wake(BOB)
+    assert rig.cannot(send, permanent=False) == []
+    assert rig.states() == ["a pending", "b pending"]
+    assert trouble(rig) == (60, 1, "could not be sent: too long")
+
+
+def test_an_answer_nobody_waits_for_is_ignored(rig: Rig) -> None:
+    rig.write("a")
+    (send,) = rig.wake(BOB)
+    rig.answer(send, 200)
+    assert rig.answer(send, 486) == []
+    assert rig.box() == []
+    assert rig.counters()["dumped_messages"] == 1
+
+
+# -- expiry --------------------------------------------------------------------------------------------------------
+def test_an_expired_message_is_never_sent(rig: Rig) -> None:
+    rig.write("a", expires="10")
+    rig.write("b", expires="11")
+    rig.write("c", expires="10")
+    rig.now += 10
+    assert deliver(rig, rig.wake(BOB)) == ["b"]
+    assert rig.box() == []
+    assert rig.counters()["expired_messages"] == 2
+
+
+def test_a_message_that_expires_in_the_queue_is_not_sent_and_no_attempt_is_counted(rig: Rig) -> None:
+    rig.write("a", "x")
+    rig.write("b", expires="10")
+    (send,) = rig.wake(BOB)
+    (second,) = rig.answer(send, 200, after=10)
+    assert texts([second]) == ["x"]
+    assert rig.answer(second, 200) == []
+    rig.turn()
+    with closing(Inbox(rig.file)) as inbox:
+        ended = [(one.state.name, one.attempts) for one in inbox.history()]
+    assert ended == [("DELIVERED", 1), ("DELIVERED", 1), ("EXPIRED", 0)]
+
+
+# -- woken while open ----------------------------------------------------------------------------------------------
+def test_a_wake_up_while_the_lane_is_open_starts_it_over_when_it_fails(rig: Rig) -> None:
+    rig.write("a", "b")
+    (send,) = rig.wake(BOB)
+    assert rig.wake(BOB) == []
+    sends = rig.answer(send, 486) + rig.turn()
+    assert texts(sends) == ["a"]
+    assert deliver(rig, sends) == ["a", "b"]
+
+
+def test_starting_over_keeps_the_order_of_a_large_box(rig: Rig) -> None:
+    numbers = [f"{number:03}" for number in range(CLAIM + 5)]
+    rig.write(*numbers)
+    (send,) = rig.wake(BOB)
+    rig.wake(BOB)
+    assert deliver(rig, rig.answer(send, 480) + rig.turn()) == numbers
+
+
+def test_a_wake_up_before_the_refusal_is_on_disk_is_not_lost(rig: Rig) -> None:
+    rig.write("a", "b")
+    (send,) = rig.wake(BOB)
+    assert rig.turn((send.token, heard(486)), lazy=True) == []
+    rig.replay.wake(BOB)
+    sends = rig.turn(lazy=True) + rig.turn(lazy=True)
+    assert texts(sends) == ["a"]
+
+
+def test_a_wake_up_while_open_is_not_needed_when_all_went_well(rig: Rig) -> None:
+    rig.write("a")
+    (send,) = rig.wake(BOB)
+    rig.wake(BOB)
+    assert rig.answer(send, 200) == []
+    rig.turn()
+    assert rig.replay.idle
+
+
+# -- commands ------------------------------------------------------------------------------------------------------
+def test_a_purge_takes_what_has_not_left(rig: Rig) -> None:
+    rig.write("a", "b", "c", "d")
+    (send,) = rig.wake(BOB)
+    with closing(Inbox(rig.file)) as inbox:
+        assert inbox.purge([item.silo_id for item in rig.box()][1:3], NOW) == 2
+    rig.replay.reload()
+    assert deliver(rig, rig.answer(send, 200)) == ["d"]
+    with closing(Inbox(rig.file)) as inbox:
+        ended = [one.state.name for one in inbox.history()]
+    assert sorted(ended) == ["CANCELLED", "CANCELLED", "DELIVERED", "DELIVERED"]
+
+
+def test_a_purge_of_everything_ends_the_lane(rig: Rig) -> None:
+    rig.write("a", "b")
+    (send,) = rig.wake(BOB)
+    with closing(Inbox(rig.file)) as inbox:
+        inbox.purge([item.silo_id for item in rig.box()], NOW)
+    rig.replay.reload()
+    assert rig.answer(send, 486) == []
+    rig.turn()
+    assert rig.replay.idle
+    assert rig.box() == []
+
+
+def test_a_command_hears_how_its_run_ended(rig: Rig) -> None:
+    rig.write("a", "b")
+    with closing(Inbox(rig.file)) as inbox:
+        first = inbox.ask("dump", BOB, NOW)
+        rig.replay.wake(BOB, first)
+        (send,) = rig.turn()
+        assert inbox.granted(first) is None
+        second = inbox.ask("dump", BOB, NOW)
+        rig.replay.wake(BOB, second)
+        deliver(rig, rig.answer(send, 200))
+        rig.turn()
+        assert inbox.granted(first) == {"delivered": 2, "reason": ""}
+        assert inbox.granted(second) == {"delivered": 2, "reason": ""}
+
+
+def test_a_command_hears_why_its_run_failed(rig: Rig) -> None:
+    rig.write("a")
+    with closing(Inbox(rig.file)) as inbox:
+        number = inbox.ask("dump", BOB, NOW)
+        rig.replay.wake(BOB, number)
+        (send,) = rig.turn()
+        rig.answer(send, 486)
+        rig.turn()
+        assert inbox.granted(number) == {"delivered": 0, "reason": "486 Because"}
+
+
+# -- the disk ------------------------------------------------------------------------------------------------------
+def test_a_claim_that_could_not_be_written_is_tried_again_in_a_minute(rig: Rig) -> None:
+    rig.write("a")
+    rig.silo.commit(NOW)
+    rig.replay.wake(BOB)
+    rig.replay.claim(NOW)
+    rig.silo.turn.claimed = []
+    rig.replay.unclaim(NOW)
+    assert rig.replay.idle
+    rig.turn()
+    assert trouble(rig) == (60, 1, "the database could not be written")
+    rig.now += 60
+    assert texts(rig.due()) == ["a"]
+
+
+# -- the end -------------------------------------------------------------------------------------------------------
+def test_stop_lets_what_is_under_way_end_and_begins_nothing(rig: Rig) -> None:
+    rig.write("a", "b", "c")
+    (send,) = rig.wake(BOB)
+    rig.replay.stop(NOW)
+    assert rig.answer(send, 200) == []
+    rig.turn()
+    assert rig.wake(BOB) == []
+    assert rig.states() == ["b pending", "c pending"]
+    assert [item.attempts for item in rig.box()] == [0, 0]
+
+
+@pytest.mark.parametrize("code", [200, 486])
+def test_stop_leaves_nothing_claimed_even_where_a_phone_came_back(rig: Rig, code: int) -> None:
+    rig.write("a", "b")
+    (send,) = rig.wake(BOB)
+    rig.wake(BOB)
+    rig.replay.stop(NOW)
+    assert rig.answer(send, code) == []
+    assert rig.turn() == []
+    assert [state.split()[1] for state in rig.states()] == ["pending"] * (1 if code == 200 else 2)
+
+
+def test_stop_leaves_nothing_claimed_where_a_lane_was_about_to_claim_more(rig: Rig) -> None:
+    numbers = [f"{number:03}" for number in range(CLAIM + 5)]
+    rig.write(*numbers)
+    waiting = rig.wake(BOB)
+    for _ in range(CLAIM - 1):
+        waiting = rig.answer(waiting[0], 200)
+    rig.replay.answered(waiting[0].token, heard(200), NOW)
+    rig.replay.stop(NOW)
+    assert rig.turn() == []
+    assert rig.turn() == []
+    assert [state.split()[1] for state in rig.states()] == ["pending"] * 5
+
+
+def test_after_a_stop_in_the_middle_the_rest_goes_without_a_new_register(open_rig: OpenRig) -> None:
+    rig = open_rig(proxy=PROXY)
+    rig.write("a", "b")
+    (send,) = rig.wake(BOB)
+    rig.replay.stop(NOW)
+    rig.answer(send, 200)
+    rig.turn()
+    rig.close()
+    again = open_rig(proxy=PROXY, now=NOW + 3600)
+    sends = again.wake(*again.interrupted) or again.due()
+    assert texts(sends) == ["b"]
