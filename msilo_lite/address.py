@@ -108,9 +108,26 @@ def parse_uri(text: str) -> sipmessage.URI:
         raise BadRequest(400, f"{text!r} is not a SIP URI") from error
 
 
-@lru_cache(maxsize=4096)
 def parse_address(text: str) -> NameAddr:
     """One From, To or Contact value. Raises BadRequest (400 or 416)."""
+    name = _QUOTED.match(text)
+    start = text.find("<", name.end() if name else 0)
+    if start < 0:  # addr-spec: what follows a semicolon belongs to the header (RFC 3261 20)
+        head, semicolon, rest = text.partition(";")
+    else:
+        end = text.find(">", start) + 1
+        head, semicolon, rest = text[:end], "", text[end:]
+    whole, uri = _name_addr(head)
+    try:
+        parameters = sipmessage.Parameters.parse(semicolon + rest.strip())
+    except (ValueError, TypeError) as error:  # TypeError: a parameter named like an argument of sipmessage's own
+        raise BadRequest(400, f"{text!r} is not an address") from error
+    return NameAddr(whole, uri, tuple((key.lower(), value) for key, value in parameters.items()))
+
+
+@lru_cache(maxsize=4096)
+def _name_addr(text: str) -> tuple[str, str]:
+    """The part of an address that repeats, without its parameters: in angle brackets, and the URI alone."""
     try:
         parsed = sipmessage.Address.parse(_lower_scheme(text))
     except (ValueError, TypeError) as error:
@@ -119,15 +136,11 @@ def parse_address(text: str) -> NameAddr:
         raise BadRequest(400, f"{text!r} is not an address") from error
     if parsed.uri.scheme not in ("sip", "sips"):
         raise BadRequest(416, f"the URI scheme {parsed.uri.scheme} is not served")
+    if not text.endswith(">"):
+        return f"<{text.strip()}>", text.strip()
     name = _QUOTED.match(text)
-    start = text.find("<", name.end() if name else 0)
-    if start < 0:  # addr-spec: what follows a semicolon belongs to the header (RFC 3261 20)
-        uri = text.partition(";")[0].strip()
-        whole = f"<{uri}>"
-    else:
-        end = text.index(">", start)
-        uri, whole = text[start + 1 : end].strip(), text[: end + 1].strip()
-    return NameAddr(whole, uri, tuple((key.lower(), value) for key, value in parsed.parameters.items()))
+    start = text.index("<", name.end() if name else 0)
+    return text.strip(), text[start + 1 : -1].strip()
 
 
 def _lower_scheme(text: str) -> str:

@@ -245,11 +245,16 @@ def _bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
 
+def _size(text: str) -> int:
+    """Bytes of a text on the wire."""
+    return len(text) if text.isascii() else len(_bytes(text))
+
+
 def replay_size(message: Message, user_agent: str) -> int:
     """Bytes of the longest request that carries this message to its AoR, with every header PJSIP and we add."""
     values = (message.owner.uri, message.from_, message.to, message.kept, message.ctype)
     own = len(f"Date: {sip_date(0)}\r\nX-MSilo-ID: \r\nUser-Agent: {user_agent}\r\n-123456@msilo-lite") + 2 * MSILO_ID
-    return FRAME + VIA + TAIL + own + sum(len(_bytes(value)) for value in values) + len(message.body)
+    return FRAME + VIA + TAIL + own + sum(map(_size, values)) + len(message.body)
 
 
 MSILO_ID = 32
