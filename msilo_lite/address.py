@@ -6,7 +6,6 @@ may differ from what the sender wrote.
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
 import re
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from .errors import BadRequest
 USER_SAFE = "-_.!~*'()&=+$,;?/"
 "What a user part may hold without escapes (RFC 3261 25.1, user-unreserved)."
 _QUOTED = re.compile(r'\s*"(?:[^"\\]|\\.)*"')
+_SCHEME = re.compile(r"(?i)\s*sips?:")
 _LIST_ITEM = re.compile(r'(?:"(?:[^"\\]|\\.)*"|<[^>]*>|[^,"<])+')
 
 
@@ -32,12 +32,11 @@ class Aor:
 
     @classmethod
     def parse(cls, text: str) -> Aor:
-        """`sip:bob@home.lan` or `bob@home.lan`. Raises BadRequest (404) for anything else."""
-        with contextlib.suppress(BadRequest):
-            aor = aor_of(parse_uri(text if re.match(r"(?i)sips?:", text) else f"sip:{text}"))
-            if aor:
-                return aor
-        raise BadRequest(404, f"{text!r} names no user; write USER@HOST, such as bob@home.lan")
+        """`sip:bob@home.lan` or `bob@home.lan`. Raises BadRequest: 400 when malformed, 404 when it names no user."""
+        aor = aor_of(parse_uri(text if _SCHEME.match(text) else f"sip:{text}"))
+        if aor is None:
+            raise BadRequest(404, f"{text!r} names no user; write USER@HOST, such as bob@home.lan")
+        return aor
 
     @property
     def uri(self) -> str:
@@ -111,7 +110,7 @@ def parse_uri(text: str) -> sipmessage.URI:
 def parse_address(text: str) -> NameAddr:
     """One From, To or Contact value. Raises BadRequest (400 or 416)."""
     name = _QUOTED.match(text)
-    start = text.find("<", name.end() if name else 0)
+    start = -1 if _SCHEME.match(text) else text.find("<", name.end() if name else 0)
     if start < 0:  # addr-spec: what follows a semicolon belongs to the header (RFC 3261 20)
         head, semicolon, rest = text.partition(";")
     else:
@@ -161,8 +160,8 @@ def aor_of(uri: sipmessage.URI) -> Aor | None:
 def same_uri(a: str, b: str) -> bool:
     """RFC 3261 19.1.4: host without case, user with case, escapes decoded, parameters of both sides equal."""
     left, right = parse_uri(a), parse_uri(b)
-    mine = {key.lower(): value for key, value in left.parameters.items()}
-    other = {key.lower(): value for key, value in right.parameters.items()}
+    mine = {key.lower(): value.lower() if value else value for key, value in left.parameters.items()}
+    other = {key.lower(): value.lower() if value else value for key, value in right.parameters.items()}
     # a parameter that only one side has is ignored, but for these (19.1.4)
     if any(mine.get(key) != other.get(key) for key in ("user", "ttl", "method", "maddr", "transport")):
         return False
@@ -170,7 +169,7 @@ def same_uri(a: str, b: str) -> bool:
     return (
         (left.scheme, left.user, left.password, left.port) == (right.scheme, right.user, right.password, right.port)
         and left.host.lower() == right.host.lower()
-        and all((mine[key] or "").lower() == (other[key] or "").lower() for key in shared)
+        and all(mine[key] == other[key] for key in shared)
     )
 
 

@@ -150,7 +150,7 @@ def show(
     if json:
         text = views.body_text(record, body)
         whole = {"body": text} if text is not None else {"body_base64": views.encoded(body)}
-        views.as_json({**record, "headers": headers.splitlines(), **whole})
+        views.as_json({**record, "headers": headers.split("\r\n")[:-1], **whole})
     else:
         views.message(record, headers, body)
 

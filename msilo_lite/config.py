@@ -83,6 +83,8 @@ class Config(BaseModel):
     def _check_domain(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for item in value:
             _sip_uri(f"sip:user@{item}", f"{item!r} is not a host name")
+            if parse_uri(f"sip:user@{item}").host != item:
+                raise ValueError(f"{item!r} is not a host name alone; leave port and parameters out")
         return tuple(item.lower().rstrip(".") for item in value)
 
     @field_validator("trusted")

@@ -141,7 +141,7 @@ class Daemon:
         while not self.stopping:
             self.turn()
         deadline = time.monotonic() + GRACE_SECONDS
-        self._replay.stop(int(self._clock()))
+        self._replay.stop(int(self._clock()), self._scheduler.settling())
         while self._replay.in_flight and time.monotonic() < deadline:
             self.turn()
         self.turn(0)

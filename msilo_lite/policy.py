@@ -31,7 +31,7 @@ class Policy:
 
         Raises Rejected (480) where the sender wants no storing: `Expires: 0` (RFC 3428 7), or already over.
         """
-        asked = _seconds(expires)
+        asked = delta_seconds(expires)
         if asked is None:
             return self.expire_time
         left = asked - _delay(date, now)
@@ -40,10 +40,10 @@ class Policy:
         return min(left, self.expire_time)
 
 
-def _seconds(value: str | None) -> int | None:
-    """delta-seconds; None when absent or malformed, which then means the default (RFC 3261 20.19)."""
+def delta_seconds(value: str | None) -> int | None:
+    """A number of a header, cut to ten digits; None when absent or malformed, which means the default (20.19)."""
     text = (value or "").strip()
-    return int(text[:10]) if text.isascii() and text.isdigit() else None
+    return int(text.lstrip("0")[:10] or 0) if text.isascii() and text.isdigit() else None
 
 
 def _delay(date: str | None, now: int) -> int:
@@ -52,9 +52,9 @@ def _delay(date: str | None, now: int) -> int:
         return 0
     try:
         sent = parsedate_to_datetime(date)
-    except ValueError:
+        delay = now - int(sent.replace(tzinfo=sent.tzinfo or UTC).timestamp())
+    except (ValueError, OverflowError):
         return 0
-    delay = now - int(sent.replace(tzinfo=sent.tzinfo or UTC).timestamp())
     return delay if 0 < delay <= CLOCK_SLACK else 0
 
 

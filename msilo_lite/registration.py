@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from .address import Aor, NameAddr, parse_address, parse_uri
 from .errors import BadRequest
 from .message import Contact, Turn
-from .wire import Request, registrar_order
+from .policy import delta_seconds
+from .wire import Request, plain, registrar_order
 
 DEFAULT_EXPIRES = 3600
 "Seconds a binding lasts when the REGISTER does not say (RFC 3261 10.3 step 7c leaves it to us)."
@@ -27,6 +28,8 @@ class Registration:
     aor: Aor
     contacts: tuple[Contact, ...]
     "Bindings it sets; one whose `expires` is not in the future ends."
+    order: tuple[str, int]
+    "Call-ID and CSeq of the REGISTER."
     clear: bool
     "Whether it ends every binding of the user (`Contact: *`)."
     wakes: bool
@@ -43,18 +46,20 @@ def judge(request: Request, owner_of: Callable[[str], Aor | None], now: float) -
     aor = owner_of(parse_address(request.get("to") or "").uri)
     if aor is None:
         raise BadRequest(404, "To names no user of ours")
+    plain(request, "contact")  # both are echoed
     values = request.all("contact")
-    header = request.get("expires")
+    header = plain(request, "expires")
+    order = registrar_order(request)
     headers = tuple(("Contact", value) for value in values if value != "*") + ((("Expires", header),) if header else ())
     if "*" in values:
         if len(values) > 1 or (header or "").strip() != "0":  # RFC 3261 10.3 step 6
             raise BadRequest(400, "Contact: * goes alone and with Expires: 0")
-        return Registration(aor, (), clear=True, wakes=False, headers=headers)
+        return Registration(aor, (), order, clear=True, wakes=False, headers=headers)
     allow = frozenset(name.upper() for name in request.all("allow")) if request.get("allow") is not None else None
     parsed = [parse_address(value) for value in values]
     bindings = tuple(_binding(request, aor, one, allow, now) for one in parsed)
     wakes = any(one.takes_message and one.expires > now for one in bindings)
-    return Registration(aor, bindings, clear=False, wakes=wakes, headers=headers)
+    return Registration(aor, bindings, order, clear=False, wakes=wakes, headers=headers)
 
 
 def _binding(request: Request, aor: Aor, address: NameAddr, allow: frozenset[str] | None, now: float) -> Contact:
@@ -76,9 +81,9 @@ def _binding(request: Request, aor: Aor, address: NameAddr, allow: frozenset[str
 def _expires(parameter: str | None, header: str | None) -> int:
     """Seconds: parameter before header before default; a malformed value counts as absent (RFC 3261 10.3)."""
     for value in (parameter, header):
-        text = (value or "").strip().strip('"')
-        if text.isascii() and text.isdigit():
-            return min(int(text[:10]), 2**31 - 1)
+        seconds = delta_seconds((value or "").strip().strip('"'))
+        if seconds is not None:
+            return min(seconds, 2**31 - 1)
     return DEFAULT_EXPIRES
 
 
@@ -106,9 +111,9 @@ class Bindings:
         Raises BadRequest (500) when a later REGISTER of the same phone came first (RFC 3261 10.3 step 7).
         """
         mine = self._of.setdefault(change.aor, {})
-        for one in change.contacts:
-            old = mine.get(one.uri)
-            if old and old.call_id == one.call_id and old.cseq > one.cseq:
+        for uri in mine if change.clear else [one.uri for one in change.contacts]:
+            old = mine.get(uri)
+            if old and old.call_id == change.order[0] and old.cseq > change.order[1]:
                 raise BadRequest(500, "a later REGISTER of this Call-ID was already taken")
         ended = list(mine) if change.clear else [one.uri for one in change.contacts if one.expires <= now]
         staged = [self._remove(change.aor, uri, turn) for uri in ended]

@@ -22,6 +22,7 @@ from .wire import Answer, hidden_route, redirect, retry_after
 
 CLAIM = 64
 "Messages a lane claims in one commit."
+STOPPED = "the daemon was stopped"
 HOLD_SECONDS = 300
 "How long everything through the proxy rests after it refused us (401, 403, 407)."
 
@@ -171,18 +172,24 @@ class Replay:
         self._hungry.clear()
         return [send for lane in lanes for send in self._next(lane, now)]
 
-    def stop(self, now: int) -> None:
-        """Let what is under way end and begin nothing more."""
+    def stop(self, now: int, settling: tuple[Aor, ...] = ()) -> None:
+        """Begin nothing more; who was woken for nothing is tried at the next start."""
         self._stopped = True
-        self._queue.clear()
+        for owner in (*self._queue, *self._hungry, *settling):
+            self._note(Recipient(owner, now, 0, None, STOPPED))
         for lane in self._lanes.values():
             self._silo.release(lane.queue, now)
             lane.queue.clear()
+        for owner in self._hungry:
+            del self._lanes[owner]
+        self._queue.clear()
+        self._hungry.clear()
 
     def _next(self, lane: _Lane, now: int) -> list[Send]:
         """The next message of a lane, or its end."""
         if self._stopped:
             self._lanes.pop(lane.owner, None)
+            self._note(Recipient(lane.owner, now, 0, None, STOPPED))
             return []
         while lane.queue:
             item = lane.queue.popleft()
@@ -257,7 +264,7 @@ class Replay:
             self.alarm = f"{flight.way.target}: {words}"
         if verdict.event is Event.ACCEPTED:
             lane.delivered += 1
-            self.alarm = ""
+            self.alarm, self.held_until = "", 0
             self._note_reached(lane.owner)
         if verdict.lane is Then.HOLD:
             self.held_until = now + HOLD_SECONDS

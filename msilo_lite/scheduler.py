@@ -45,10 +45,14 @@ class Scheduler:
             self._waking.add(owner)
             heapq.heappush(self._heap, (now + self.settle, owner))
 
+    def settling(self) -> tuple[Aor, ...]:
+        """Owners that were seen and are not woken yet."""
+        return tuple(self._waking)
+
     def tick(self, now: float) -> Due:
         """What is due now. A clock that was set back only makes things due earlier, never hang."""
         wake = []
-        while self._heap and self._heap[0][0] <= now:
+        while self._heap and not now < self._heap[0][0] <= now + self.settle:
             owner = heapq.heappop(self._heap)[1]
             self._waking.discard(owner)
             wake.append(owner)

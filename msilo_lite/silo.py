@@ -112,8 +112,9 @@ class Silo:
         return claimed
 
     def unwritten(self, owner: Aor) -> bool:
-        """Whether messages of an owner were given back and the file does not know yet: `begin` would miss them."""
-        found = any(one.state is State.PENDING and one.item.message.owner == owner for one in self.turn.settled)
+        """Whether messages of an owner were given back or lapsed and the file does not know yet: `begin` would err."""
+        changed = (State.PENDING, State.EXPIRED)
+        found = any(one.state in changed and one.item.message.owner == owner for one in self.turn.settled)
         self.turn.flush |= found
         return found
 
@@ -124,7 +125,7 @@ class Silo:
 
     def settle(self, item: Waiting, event: Event, now: int, code: int | None, reason: str) -> None:
         """Stage how an attempt at a claimed message ended."""
-        attempts = item.attempts + (event is not Event.RELEASE)
+        attempts = item.attempts + (event not in (Event.RELEASE, Event.LAPSE))
         self.turn.settled.append(Settled(item, move(move(item.state, Event.BEGIN), event), now, code, reason, attempts))
         name = {Event.ACCEPTED: "dumped_messages", Event.RELEASE: None, Event.LAPSE: "expired_messages"}
         counted = name.get(event, "failed_messages")

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
+from unicodedata import category
 
 from rich.console import Console
 from rich.markup import escape
@@ -46,6 +47,20 @@ def local(at: int | None) -> str:
     return "" if at is None else datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
+def clean(value: object) -> str:
+    """Text of a stranger for a terminal or a line: control characters and bytes that are no UTF-8 as escapes."""
+    text = str(value)
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _json(value: Any, **more: Any) -> str:
+    """JSON in UTF-8; what came as bytes that are no UTF-8 stays an escape, which is JSON as well."""
+    text = json.dumps(value, ensure_ascii=False, **more)
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def say(text: str) -> None:
     """One sentence to the reader."""
     out.print(text, markup=False)
@@ -63,7 +78,7 @@ def complain(text: str) -> None:
 
 def as_json(value: Any) -> None:
     """A record, or a list of them."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    sys.stdout.write(_json(value, indent=2) + "\n")
 
 
 def json_list(records: Iterable[Mapping[str, Any]]) -> None:
@@ -71,7 +86,7 @@ def json_list(records: Iterable[Mapping[str, Any]]) -> None:
     first = True
     sys.stdout.write("[")
     for record in records:
-        sys.stdout.write(("\n" if first else ",\n") + json.dumps(record, ensure_ascii=False))
+        sys.stdout.write(("\n" if first else ",\n") + _json(record))
         first = False
     sys.stdout.write("]\n" if first else "\n]\n")
 
@@ -81,7 +96,7 @@ def messages(records: Iterable[Mapping[str, Any]], nothing: str) -> None:
     if not out.is_terminal:
         for record in records:
             cells = (record["id"], record["to"], record["from"], record["state"], record["arrived"], record["why"])
-            sys.stdout.write("\t".join(str(cell) for cell in cells) + "\n")
+            sys.stdout.write("\t".join(map(clean, cells)) + "\n")
         return
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("id", "to", "from", "state", "age", "bytes", "tries"):
@@ -104,13 +119,13 @@ def _cells(record: Mapping[str, Any]) -> tuple[str, ...]:
     state = str(record["state"])
     return (
         str(record["id"]),
-        escape(str(record["to"])),
-        escape(str(record["from"])),
+        escape(clean(record["to"])),
+        escape(clean(record["from"])),
         f"[{COLOURS[state]}]{state}[/]",
         str(record["age"]),
         str(record["size"]),
         str(record["attempts"]),
-        escape(str(record["why"])),
+        escape(clean(record["why"])),
     )
 
 
@@ -119,7 +134,7 @@ def message(record: Mapping[str, Any], headers: str, body: bytes) -> None:
     for key, value in record.items():
         if value not in (None, ""):
             _line(key, str(value))
-    for line in headers.splitlines():
+    for line in filter(None, headers.split("\r\n")):
         _line("header", line)
     text = body_text(record, body)
     shown = text if text is not None else f"({len(body)} bytes that are no text, base64) {encoded(body)}"
@@ -135,14 +150,14 @@ def body_text(record: Mapping[str, Any], body: bytes) -> str | None:
         text = body.decode()
     except UnicodeDecodeError:
         return None
-    return None if any(ord(c) < 32 and c not in "\r\n\t" for c in text) else text
+    return None if any(category(c) == "Cc" and c not in "\r\n\t" for c in text) else text
 
 
 def _line(name: str, value: str) -> None:
     if out.is_terminal:
-        out.print(f"[bold]{name:>10}[/]  {escape(value)}")
+        out.print(f"[bold]{name:>10}[/]  {escape(clean(value))}")
     else:
-        sys.stdout.write(f"{name}: {value}\n")
+        sys.stdout.write(f"{name}: {clean(value)}\n")
 
 
 def encoded(body: bytes) -> str:
@@ -168,10 +183,10 @@ def facts(title: str, record: Mapping[str, Any]) -> None:
 
 def _words(value: Any) -> str:
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {number}" for key, number in value.items()) or "none"
+        return clean(", ".join(f"{key} {number}" for key, number in value.items()) or "none")
     if isinstance(value, list | tuple):
         return ", ".join(str(item) for item in value) or "none"
-    return "none" if value is None else str(value)
+    return "none" if value in (None, "") else clean(value)
 
 
 def settings(rows: Iterable[tuple[str, Any, str, str]]) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from .address import Aor, aor_of, parse_address, parse_uri, split_list
 from .errors import BadRequest
 from .message import Message, Waiting
-from .policy import MAX_REQUEST, RECEIVE_BUFFER, sip_date
+from .policy import MAX_REQUEST, RECEIVE_BUFFER, delta_seconds, sip_date
 
 COMPACT = {
     "a": "accept-contact",
@@ -54,6 +54,7 @@ IDENTITY = frozenset({"p-asserted-identity", "p-preferred-identity"})
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
 _LINE_END = re.compile(r"\r?\n")
 _FOLD = re.compile(r"\r?\n[ \t]+")
+_TOKEN = re.compile(r"[A-Za-z0-9.!%*_+`'~-]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 FRAME = len("MESSAGE  SIP/2.0\r\nMax-Forwards: 70\r\nFrom: ;tag=\r\nTo: \r\nCall-ID: \r\nCSeq: 1 MESSAGE\r\n") + 32
 "Bytes of a replay that PJSIP writes around our values; its tag has 32."
@@ -158,11 +159,11 @@ def read(raw: bytes) -> Request:
 def check(request: Request) -> bytes:
     """The body of a sound request, cut to its Content-Length. Raises BadRequest: 400, 416, 420, 483, 513."""
     declared = request.get("content-length")
+    length = delta_seconds(declared) if declared is not None else len(request.body)  # absent: the rest of the datagram
     if request.size >= RECEIVE_BUFFER:
         raise BadRequest(513, "longer than the 4,000 bytes this stack takes")
-    if declared is not None and not (declared.isascii() and declared.isdigit()):
+    if length is None:
         raise BadRequest(400, "Content-Length is not a number")
-    length = int(declared[:10]) if declared is not None else len(request.body)  # absent: the rest of the datagram
     if length > len(request.body):
         raise BadRequest(400, "Content-Length is larger than the body that came")
     if _cseq(request)[1] != request.method:
@@ -171,6 +172,7 @@ def check(request: Request) -> bytes:
     if request.get("max-forwards") == "0":
         raise BadRequest(483, "Max-Forwards is used up")
     required = request.all("require")
+    plain(request, "require")
     if required:
         raise BadRequest(420, "an extension is required", headers=(("Unsupported", ", ".join(required)),))
     return request.body[:length]
@@ -178,7 +180,7 @@ def check(request: Request) -> bytes:
 
 def _cseq(request: Request) -> tuple[int, str]:
     number, _, method = (request.get("cseq") or "").partition(" ")
-    return (int(number[:10]) if number.isascii() and number.isdigit() else 0), method.strip()
+    return delta_seconds(number) or 0, method.strip()
 
 
 def registrar_order(request: Request) -> tuple[str, int]:
@@ -187,11 +189,11 @@ def registrar_order(request: Request) -> tuple[str, int]:
 
 
 def plain(request: Request, name: str) -> str:
-    """A header that must be sent again. Raises BadRequest (400) where a control character would break the replay."""
-    value = request.get(name) or ""
-    if _CONTROL.search(value):
+    """A header that will be sent again. Raises BadRequest (400) where a control character could break out of it."""
+    values = [value for key, value in request.headers if key == name]
+    if any(_CONTROL.search(value) for value in values):
         raise BadRequest(400, f"{name.capitalize()} holds control characters")
-    return value
+    return values[0] if values else ""
 
 
 def content_type(request: Request, body: bytes) -> str:
@@ -214,7 +216,10 @@ def kept_headers(request: Request) -> str:
     lines = [
         f"{name}: {value}\r\n"
         for name, (key, value) in zip(request.names, request.headers, strict=True)
-        if key not in NOT_KEPT and not key.startswith(OWN_PREFIX) and not _CONTROL.search(value)
+        if key not in NOT_KEPT
+        and not key.startswith(OWN_PREFIX)
+        and _TOKEN.fullmatch(name)
+        and not _CONTROL.search(value)
     ]
     return "".join(lines)
 

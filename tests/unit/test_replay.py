@@ -34,6 +34,7 @@ def refuse(rig: Rig, times: int, answer: Answer | int) -> None:
         (send,) = rig.due() or rig.wake(BOB)
         assert rig.answer(send, answer) == []
         rig.now += 7200
+        rig.register("bob")
 
 
 def trouble(rig: Rig, owner: Aor = BOB) -> tuple[int | None, int, str] | None:
@@ -267,7 +268,6 @@ def test_a_refusal_for_good_ends_the_message_and_the_next_goes(rig: Rig) -> None
 def test_after_three_failures_a_message_lets_the_others_pass(rig: Rig, answer: Answer) -> None:
     rig.write("a", "b", "c")
     refuse(rig, 2, answer)
-    rig.register("bob")
     (send,) = rig.due()
     assert texts([send]) == ["a"]
     assert deliver(rig, rig.answer(send, answer)) == ["b", "c"]
@@ -277,7 +277,6 @@ def test_after_three_failures_a_message_lets_the_others_pass(rig: Rig, answer: A
 def test_what_stepped_aside_is_tried_again_by_time(rig: Rig) -> None:
     rig.write("a", "b")
     refuse(rig, 2, 500)
-    rig.register("bob")
     (send,) = rig.due()
     assert deliver(rig, rig.answer(send, 500)) == ["b"]
     left = trouble(rig)
@@ -290,7 +289,6 @@ def test_what_stepped_aside_is_tried_again_by_time(rig: Rig) -> None:
 def test_only_one_message_steps_aside_when_the_next_fails_as_well(rig: Rig) -> None:
     rig.write("a", "b", "c")
     refuse(rig, 2, 500)
-    rig.register("bob")
     (send,) = rig.due()
     (second,) = rig.answer(send, 500)
     assert texts([second]) == ["b"]
@@ -302,7 +300,6 @@ def test_only_one_message_steps_aside_when_the_next_fails_as_well(rig: Rig) -> N
 def test_a_busy_phone_is_never_passed_by(rig: Rig) -> None:
     rig.write("a", "b")
     refuse(rig, 5, 486)
-    rig.register("bob")
     (send,) = rig.due()
     assert texts([send]) == ["a"]
     assert rig.answer(send, 486) == []

@@ -260,7 +260,7 @@ def test_a_replay_repeats_the_message() -> None:
         target="sip:bob@127.0.0.1:5090",
         from_='"A" <sip:a@b>',
         to="B <sip:b@h>",
-        call_id="9-0123456789abcdef@msilo-lite",
+        call_id="9-0123456789abcdef-1@msilo-lite",
         headers=(
             (b"Date", b"Fri, 15 Jan 2027 08:00:00 GMT"),
             (b"X-MSilo-ID", b"9-0123456789abcdef"),

@@ -1,0 +1,121 @@
+"""Who may import whom: every import of the package, read with ast, against the order of the story."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "msilo_lite"
+# A module imports lower ranks only; within a rank nobody knows another.
+RANKS: tuple[tuple[str, ...], ...] = (
+    ("__init__", "errors", "schema"),
+    # values, and the rules about them
+    ("address", "delivery", "policy", "lock", "phone", "pjsip"),
+    ("message", "scheduler", "config"),
+    # text of a request, rows of a file, words for a person
+    ("wire", "rows", "reasons", "views"),
+    # the edges: SIP and disk
+    ("registration", "sip", "store"),
+    # the box; the file as the commands see it
+    ("silo", "inbox"),
+    ("replay",),
+    # the parts meet
+    ("daemon", "demo"),
+    ("records", "serving"),
+    ("cli",),
+    ("__main__",),
+)
+RANK = {name: number for number, names in enumerate(RANKS) for name in names}
+FOREIGN = {
+    "ctypes": {"pjsip", "sip"},
+    "pjsua2": {"sip"},
+    "sqlalchemy": {"schema", "rows", "store", "inbox"},
+    "rich": {"views"},
+    "typer": {"cli"},
+    "sipmessage": {"address", "phone"},
+    "pydantic": {"config"},
+    "pydantic_settings": {"config"},
+    "platformdirs": {"config"},
+}
+NOT_PURE = {"asyncio", "fcntl", "logging", "os", "random", "secrets", "select", "signal", "socket", "sqlite3",
+            "subprocess", "tempfile", "threading", "time"}  # fmt: skip
+CORE = ("address", "delivery", "message", "policy", "wire", "registration", "reasons", "scheduler", "silo", "replay")
+MODULES = sorted(PACKAGE.glob("*.py"))
+
+
+def imports(file: Path) -> Iterator[tuple[str, bool]]:
+    """Each imported module with whether it is one of ours; those inside functions and TYPE_CHECKING as well."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                top, _, rest = alias.name.partition(".")
+                yield (rest.partition(".")[0] or "__init__", True) if top == PACKAGE.name else (top, False)
+        elif isinstance(node, ast.ImportFrom):
+            yield from _from(node)
+
+
+def _from(node: ast.ImportFrom) -> Iterator[tuple[str, bool]]:
+    top, _, rest = (node.module or "").partition(".")
+    if node.level == 0 and top != PACKAGE.name:
+        yield top, False
+        return
+    module = top if node.level else rest.partition(".")[0]
+    for alias in node.names:  # `from . import wire` names a module, `from . import __version__` does not
+        yield module or (alias.name if alias.name in RANK else "__init__"), True
+
+
+def test_every_module_has_a_rank() -> None:
+    assert sorted(RANK) == [file.stem for file in MODULES]
+
+
+@pytest.mark.parametrize("file", MODULES, ids=lambda file: file.stem)
+def test_a_module_imports_lower_ranks_only(file: Path) -> None:
+    mine = RANK[file.stem]
+    upward = [name for name, own in imports(file) if own and RANK[name] >= mine]
+    assert upward == []
+
+
+@pytest.mark.parametrize("file", MODULES, ids=lambda file: file.stem)
+def test_a_rank_is_not_higher_than_it_needs_to_be(file: Path) -> None:
+    """The table is the story and not a wish: within two ranks of what a module stands on, or of what stands on it."""
+    users = [RANK[other.stem] for other in MODULES for name, own in imports(other) if own and name == file.stem]
+    mine = RANK[file.stem]
+    below = max((RANK[name] for name, own in imports(file) if own), default=-1)
+    assert mine == below + 1 or mine + 2 >= min(users, default=len(RANKS))
+
+
+@pytest.mark.parametrize("file", MODULES, ids=lambda file: file.stem)
+def test_a_foreign_library_lives_where_it_may(file: Path) -> None:
+    for name, own in imports(file):
+        if own or name in FOREIGN:
+            assert own or file.stem in FOREIGN[name], f"{file.stem} imports {name}"
+        else:
+            assert name in sys.stdlib_module_names, f"{file.stem} imports {name}, which nobody listed"
+
+
+def test_every_foreign_library_is_used_where_it_may_be() -> None:
+    found = {name: {file.stem for file in MODULES if (name, False) in imports(file)} for name in FOREIGN}
+    assert found == FOREIGN
+
+
+@pytest.mark.parametrize("name", CORE)
+def test_the_core_takes_now_and_does_no_input_or_output(name: str) -> None:
+    used = {module for module, own in imports(PACKAGE / f"{name}.py") if not own}
+    assert used & NOT_PURE == set()
+
+
+def test_only_views_prints_and_only_the_edge_logs() -> None:
+    printing = {file.stem for file in MODULES for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+                if isinstance(node, ast.Name) and node.id == "print"}  # fmt: skip
+    logging = {file.stem for file in MODULES if ("logging", False) in imports(file)}
+    assert printing == set()
+    assert logging == {"daemon", "serving", "sip"}
+
+
+@pytest.mark.parametrize("file", MODULES, ids=lambda file: file.stem)
+def test_a_module_stays_short(file: Path) -> None:
+    assert len(file.read_text(encoding="utf-8").splitlines()) <= 400

@@ -1,0 +1,188 @@
+"""Settings: which source wins, and what a wrong value says."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+
+from msilo_lite.address import Endpoint
+from msilo_lite.config import Config, default_db_url, default_file, load
+from msilo_lite.errors import ConfigError
+
+
+@pytest.fixture(autouse=True)
+def environment(tmp_path: Path) -> Iterator[Mapping[str, str]]:
+    """An environment without settings, and with a home of its own; put back afterwards."""
+    before = dict(os.environ)
+    for name in [name for name in before if name.upper().startswith("MSILO_")]:
+        del os.environ[name]
+    home = tmp_path / "home"
+    os.environ |= {"HOME": str(home), "XDG_CONFIG_HOME": str(home / "config"), "XDG_DATA_HOME": str(home / "data")}
+    yield os.environ
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "silo.toml"
+
+
+def wrong(file: Path | None = None, **flags: object) -> str:
+    """What a configuration that is not accepted says."""
+    with pytest.raises(ConfigError) as caught:
+        load(file, flags)
+    return str(caught.value)
+
+
+def test_defaults() -> None:
+    loaded = load(None, {})
+    assert loaded.config.model_dump() == {
+        "bind": ("udp:127.0.0.1:5070",),
+        "db_url": default_db_url(),
+        "domain": (),
+        "trusted": ("127.0.0.0/8", "::1/128"),
+        "outbound_proxy": None,
+        "expire_time": 259200,
+        "check_time": 60,
+        "clean_period": 10,
+        "settle": 0.5,
+        "max_in_flight": 64,
+        "history_time": 2592000,
+        "log_level": "warning",
+    }
+    assert set(loaded.origins.values()) == {"default"}
+    assert loaded.file is None
+    assert loaded.config.db_file.name == "silo.sqlite"
+
+
+def test_every_setting_says_what_it_means() -> None:
+    assert all((field.description or "").endswith(".") for field in Config.model_fields.values())
+
+
+def test_flags_win_over_the_environment_which_wins_over_the_file(file: Path) -> None:
+    file.write_text("settle = 1\nexpire_time = 10\ncheck_time = 20\n")
+    os.environ |= {"MSILO_SETTLE": "2", "MSILO_EXPIRE_TIME": "11"}
+    loaded = load(file, {"settle": 3.0, "expire_time": None, "domain": ()})
+    assert (loaded.config.settle, loaded.config.expire_time, loaded.config.check_time) == (3.0, 11, 20)
+    assert loaded.config.clean_period == 10
+    assert loaded.file == file
+    assert {key: loaded.origins[key] for key in ("settle", "expire_time", "check_time", "clean_period", "domain")} == {
+        "settle": "flag --settle",
+        "expire_time": "environment MSILO_EXPIRE_TIME",
+        "check_time": str(file),
+        "clean_period": "default",
+        "domain": "default",
+    }
+
+
+def test_lists_in_the_file_in_the_environment_and_as_flags(file: Path) -> None:
+    file.write_text('bind = ["udp:127.0.0.1:0", "UDP:[::1]:0"]\n')
+    os.environ["MSILO_DOMAIN"] = "Home.lan., b.lan,"
+    config = load(file, {"trusted": ("10.0.0.0/8", "192.0.2.1")}).config
+    assert config.bind == ("udp:127.0.0.1:0", "udp:[::1]:0")
+    assert config.domain == ("home.lan", "b.lan")
+    assert config.trusted == ("10.0.0.0/8", "192.0.2.1/32")
+    assert config.endpoints == (Endpoint("127.0.0.1", 0), Endpoint("::1", 0))
+    assert config.networks == (ip_network("10.0.0.0/8"), ip_network("192.0.2.1/32"))
+
+
+def test_the_file_may_be_named_by_the_environment(file: Path) -> None:
+    file.write_text("settle = 1\n")
+    os.environ["MSILO_CONFIG"] = str(file)
+    assert load(None, {}).config.settle == 1
+
+
+def test_the_default_file_is_read_where_there_is_one() -> None:
+    default_file().parent.mkdir(parents=True)
+    default_file().write_text("settle = 4\n")
+    loaded = load(None, {})
+    assert (loaded.config.settle, loaded.file) == (4, default_file())
+
+
+def test_an_empty_proxy_is_none() -> None:
+    os.environ["MSILO_OUTBOUND_PROXY"] = ""
+    assert load(None, {}).config.outbound_proxy is None
+
+
+def test_the_database_file() -> None:
+    assert load(None, {"db_url": "sqlite:////var/lib/silo.db"}).config.db_file == Path("/var/lib/silo.db")
+    assert load(None, {"db_url": "sqlite:///silo.db"}).config.db_file == Path("silo.db")
+
+
+def test_a_configuration_cannot_be_changed() -> None:
+    config = load(None, {}).config
+    with pytest.raises(ValueError, match="frozen"):
+        config.settle = 3
+
+
+BAD = [
+    ("bind", "127.0.0.1:5070", "is not of the form"),
+    ("bind", "tcp:127.0.0.1:5070", "only udp"),
+    ("bind", "udp:localhost:5070", "not an IP address"),
+    ("bind", "udp:127.0.0.1:65536", "not a port"),
+    ("bind", ",", "names no address"),
+    ("domain", "a b", "is not a host name"),
+    ("domain", "user@home.lan", "is not a host name"),
+    ("domain", "home.lan:5060", "is not a host name"),
+    ("domain", "home.lan;transport=udp", "is not a host name"),
+    ("trusted", "192.168.1.5/24", "has host bits set"),
+    ("trusted", "home.lan", "does not appear to be"),
+    ("outbound_proxy", "127.0.0.1:5060", "is not a SIP URI"),
+    ("outbound_proxy", "tel:+1", "is not a SIP URI"),
+    ("db_url", "mysql://kamailio@localhost/kamailio", "is not of the form sqlite:///"),
+    ("db_url", "sqlite:///", "is not of the form sqlite:///"),
+    ("expire_time", "0", "greater than or equal to 1"),
+    ("expire_time", "3 days", "valid integer"),
+    ("check_time", "0", "greater than or equal to 1"),
+    ("clean_period", "0", "greater than or equal to 1"),
+    ("settle", "-0.1", "greater than or equal to 0"),
+    ("settle", "61", "less than or equal to 60"),
+    ("settle", "nan", ""),
+    ("max_in_flight", "0", "greater than or equal to 1"),
+    ("max_in_flight", "501", "less than or equal to 500"),
+    ("history_time", "1", "greater than or equal to 300"),
+    ("log_level", "loud", "match pattern"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "words"), BAD)
+def test_a_wrong_value_names_its_key_and_its_source(key: str, value: str, words: str, file: Path) -> None:
+    name = f"MSILO_{key.upper()}"
+    flag = wrong(None, **{key: value})
+    assert f"{key} = " in flag
+    assert f"(from flag --{key.replace('_', '-')})" in flag
+    assert words in flag
+    file.write_text(f'{key} = "{value}"\n')
+    assert f"(from {file})" in wrong(file)
+    file.write_text("")
+    os.environ[name] = value
+    assert f"(from environment {name})" in wrong(file)
+    assert "\n" not in wrong(file)
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [("settel", "did you mean settle?"), ("outbound-proxy", "did you mean outbound_proxy?"), ("zzz", "lists the keys")],
+)
+def test_an_unknown_key_of_the_file_is_named_with_a_suggestion(file: Path, key: str, words: str) -> None:
+    file.write_text(f"{key} = 1\n")
+    said = wrong(file)
+    assert said.startswith(f"{key} (from {file}) is not a setting")
+    assert words in said
+
+
+def test_a_file_that_was_named_must_be_there(file: Path) -> None:
+    assert wrong(file) == f"the configuration file {file} does not exist"
+    os.environ["MSILO_CONFIG"] = str(file)
+    assert wrong() == f"the configuration file {file} does not exist"
+
+
+@pytest.mark.parametrize("content", [b"settle = ", b"settle = 1\nsettle = 2", b"\xff"])
+def test_a_file_that_cannot_be_read_is_named(file: Path, content: bytes) -> None:
+    file.write_bytes(content)
+    assert wrong(file).startswith(f"the configuration file {file} cannot be read: ")
