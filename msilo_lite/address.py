@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from urllib.parse import quote
 
@@ -20,6 +20,14 @@ USER_SAFE = "-_.!~*'()&=+$,;?/"
 "What a user part may hold without escapes (RFC 3261 25.1, user-unreserved)."
 _QUOTED = re.compile(r'\s*"(?:[^"\\]|\\.)*"')
 _SCHEME = re.compile(r"(?i)\s*sips?:")
+_ANY_HOST = re.compile(
+    r"(?P<before>sips?:(?:[^@]*@)?)(?P<host>[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9.])?)"
+    r"(?P<after>(?::\d+)?(?:;.*)?)"
+)
+_STAND_IN = "host.invalid"
+_ADDR_SPEC = re.compile(r"\s*(?P<uri>[A-Za-z][A-Za-z0-9+.-]*:[^\s<>\"]*)\s*")
+_NAME_ADDR = re.compile(r'\s*(?P<name>"(?:[^"\\]|\\.)*"|[^"<>\\]*?)\s*<(?P<uri>[^<>]*)>\s*')
+_TOKENS = re.compile(r"[A-Za-z0-9.!%*_+`'~ -]+")
 _LIST_ITEM = re.compile(r'(?:"(?:[^"\\]|\\.)*"|<[^>]*>|[^,"<])+')
 
 
@@ -101,10 +109,15 @@ def parse_uri(text: str) -> sipmessage.URI:
     scheme, colon, rest = text.partition(":")
     if colon and scheme.lower() not in ("sip", "sips"):
         raise BadRequest(416, f"the URI scheme {scheme} is not served")
+    text = f"{scheme.lower()}:{rest}"
     try:
-        return sipmessage.URI.parse(f"{scheme.lower()}:{rest}")
+        return sipmessage.URI.parse(text)
     except (ValueError, TypeError) as error:  # TypeError: a parameter named like an argument of sipmessage's own
-        raise BadRequest(400, f"{text!r} is not a SIP URI") from error
+        form = _ANY_HOST.fullmatch(text)
+        if form is None or form["host"] == _STAND_IN:
+            raise BadRequest(400, f"{text!r} is not a SIP URI") from error
+    # sipmessage refuses hosts such as pbx1 and my_pbx, which home networks have: check the rest with another one
+    return replace(parse_uri(form["before"] + _STAND_IN + form["after"]), host=form["host"])
 
 
 def parse_address(text: str) -> NameAddr:
@@ -127,24 +140,15 @@ def parse_address(text: str) -> NameAddr:
 @lru_cache(maxsize=4096)
 def _name_addr(text: str) -> tuple[str, str]:
     """The part of an address that repeats, without its parameters: in angle brackets, and the URI alone."""
-    try:
-        parsed = sipmessage.Address.parse(_lower_scheme(text))
-    except (ValueError, TypeError) as error:
-        if re.search(r"(?i)(^|<)\s*(?!sips?:)[a-z][a-z0-9+.-]*:", text):
-            raise BadRequest(416, "the address has a URI scheme that is not served") from error
-        raise BadRequest(400, f"{text!r} is not an address") from error
-    if parsed.uri.scheme not in ("sip", "sips"):
-        raise BadRequest(416, f"the URI scheme {parsed.uri.scheme} is not served")
-    if not text.endswith(">"):
-        return f"<{text.strip()}>", text.strip()
-    name = _QUOTED.match(text)
-    start = text.index("<", name.end() if name else 0)
-    return text.strip(), text[start + 1 : -1].strip()
-
-
-def _lower_scheme(text: str) -> str:
-    """sipmessage wants the scheme in lower case; RFC 3261 19.1.1 does not."""
-    return re.sub(r"(?i)((?:^|<)\s*)(sips?:)", lambda m: m[1] + m[2].lower(), text, count=1)
+    form = _ADDR_SPEC.fullmatch(text) or _NAME_ADDR.fullmatch(text)
+    if form is None:
+        raise BadRequest(400, f"{text!r} is not an address")
+    uri = form["uri"].strip()
+    parse_uri(uri)
+    name = form.groupdict().get("name") or ""
+    if name and not name.startswith('"') and not _TOKENS.fullmatch(name):
+        name = f'"{name}"'  # more than tokens and yet no quotes (RFC 3261 25.1), as many phones send it
+    return f"{name} <{uri}>".strip(), uri
 
 
 def split_list(value: str) -> list[str]:

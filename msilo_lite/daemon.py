@@ -9,19 +9,19 @@ from __future__ import annotations
 import json
 import logging
 import os
-import socket
+import secrets
 import time
 from collections.abc import Callable
 from functools import lru_cache
 from ipaddress import ip_address
 
 from . import __version__, wire
-from .address import Aor, Endpoint, is_literal, parse_uri
+from .address import Aor, Endpoint, is_literal, parse_address, parse_uri
 from .config import Config
 from .errors import Refused, SipError, StoreError
 from .message import Turn
 from .policy import Policy
-from .registration import Bindings, judge
+from .registration import USUAL_CONTACT, Bindings, judge
 from .replay import Replay, Send
 from .scheduler import Scheduler
 from .silo import Places, Silo
@@ -59,22 +59,25 @@ Headers = tuple[tuple[str, str], ...]
 class Daemon:
     """All parts on one file. Raises SipError and StoreError from the constructor."""
 
-    def __init__(self, config: Config, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, config: Config, clock: Callable[[], float] = time.time, *, serving: bool = True) -> None:
+        """`serving`: deliver to everybody who can be reached; otherwise only to whom `deliver` names."""
         self._config = config
         self._clock = clock
         self._networks = config.networks
         self._store = Store(config.db_file)
         interrupted = self._store.recover()
         self.agent = Agent(config.endpoints, self, USER_AGENT)
-        places = Places(config.domain, _own_hosts(self.agent.listening))
-        self._silo = Silo(self._store, Policy(config.expire_time), places, USER_AGENT)
+        places = Places(config.domain, self.agent.own_hosts())
+        room = 0 if config.outbound_proxy else USUAL_CONTACT
+        self._silo = Silo(self._store, Policy(config.expire_time), places, USER_AGENT, room)
         self._bindings = Bindings(self._store.contacts())
         troubled = {one.owner: one for one in self._store.recipients()}
         proxy = config.outbound_proxy
         self._replay = Replay(self._silo, self._bindings, proxy, config.max_in_flight, troubled)
         self._scheduler = Scheduler(config.settle, config.check_time, config.clean_period)
+        self._serving = serving
         for owner in interrupted:
-            self._scheduler.phone_is_back(owner, clock())
+            self._replay.expect(owner, int(clock()))
         self._inbox: list[tuple[Incoming, Request]] = []
         self._ended: list[tuple[int, Answer]] = []
         self._to_answer: list[tuple[int, int, Headers]] = []
@@ -181,6 +184,10 @@ class Daemon:
             except StoreError as error:
                 log.error("%s", error)
                 self.agent.answer(incoming.handle, 503, RETRY_AFTER)
+            except Exception:  # our fault: one request must not take the others of this turn along
+                log.exception("a request failed inside the silo")
+                self._silo.turn.count("internal_errors")
+                self.agent.answer(incoming.handle, 500)
 
     def _take(self, incoming: Incoming, request: Request, now: float) -> None:
         if request.method == "MESSAGE":
@@ -196,15 +203,25 @@ class Daemon:
             wire.check(request)
             change = judge(request, self._silo.places.aor, now)
             durable = self._bindings.apply(change, now, self._silo.turn)
-            if change.wakes and self._silo.has_mail(change.aor):
+            if change.wakes and self._may_have_mail(change.aor):
                 self._silo.turn.count("wakeups")
                 self._scheduler.phone_is_back(change.aor, now)
+                self._replay.expect(change.aor, int(now + self._config.settle) + 2)  # should we die before
+                durable = True
             if durable:  # a restart must find the binding that this 200 confirms
                 self._to_answer.append((incoming.handle, 200, change.headers))
             else:
                 self.agent.answer(incoming.handle, 200, change.headers)
         else:
             self.agent.answer(incoming.handle, 200, (("Allow", ALLOW.decode()), ("Accept", "*/*")))
+
+    def _may_have_mail(self, owner: Aor) -> bool:
+        """Whether anything waits; a file that cannot be read now is no reason to lose a wake-up."""
+        try:
+            return self._silo.has_mail(owner)
+        except StoreError as error:
+            log.error("%s", error)
+            return True
 
     def _refuse(self, incoming: Incoming, refusal: Refused) -> None:
         self._silo.turn.count(f"refused_{refusal.status}")
@@ -219,7 +236,7 @@ class Daemon:
         try:
             if due.retries:
                 self._tell()
-            if due.retries and not self.stopping:
+            if due.retries and self._serving and not self.stopping:
                 for owner in self._store.due(int(now), REQUESTS_A_TURN):
                     self._replay.retry(owner)
             if due.wishes:
@@ -249,13 +266,13 @@ class Daemon:
         seen = self._store.data_version()
         if seen == self._seen:
             return
-        self._seen = seen
         for number, verb, owner in self._store.wishes():
             if verb == "dump":
                 self._replay.wake(owner, number)
             else:
                 self._replay.reload()
                 self._silo.turn.wishes[number] = {}
+        self._seen = seen  # only now: a failed look is repeated
 
     # -- disk, then wire ---------------------------------------------------------------------------------------------
     def _commit(self, now: int, *, force: bool = False) -> None:
@@ -302,14 +319,25 @@ class Daemon:
         waiting = list(sends)
         while waiting:
             send = waiting.pop(0)
-            hop = send.way.routes[0].strip("<>") if send.way.routes else send.way.target
-            host = parse_uri(hop).host.strip("[]")
-            trusted = is_literal(host) and self.trusts(host)
             try:
-                self.agent.send(send.token, wire.replay(send.item, send.way.target, send.way.routes, trusted=trusted))
+                self._send(send)
             except SipError as error:
                 log.info("%s cannot be sent: %s", send.item.msilo_id, error)
                 waiting += self._replay.failed(send.token, error, int(self._clock()))
+            except Exception as error:  # our fault: this message stays, the others go
+                log.exception("%s failed inside the silo", send.item.msilo_id)
+                wrong = SipError(f"internal error ({type(error).__name__})", permanent=True)
+                waiting += self._replay.failed(send.token, wrong, int(self._clock()))
+
+    def _send(self, send: Send) -> None:
+        """Hand one replay to the edge; identity claims go to trusted addresses only."""
+        way = send.way
+        host = parse_uri(parse_address(way.routes[0]).uri if way.routes else way.target).host.strip("[]")
+        trusted = is_literal(host) and self.trusts(host)
+        # a Call-ID of its own for each attempt: some agents never answer one that they have answered already
+        call_id = f"{secrets.token_hex(12)}@msilo-lite"
+        outgoing = wire.replay(send.item, way.target, way.routes, call_id=call_id, trusted=trusted)
+        self.agent.send(send.token, outgoing)
 
     def deliver(self, owner: Aor, progress: Callable[[], None]) -> None:
         """One run for one owner: what `dump` does while no other daemon serves the file."""
@@ -323,16 +351,3 @@ class Daemon:
         """Give up the sockets and the file."""
         self.agent.close()
         self._store.close()
-
-
-def _own_hosts(listening: tuple[Endpoint, ...]) -> frozenset[str]:
-    """Hosts by which a peer may name us, as they stand in a URI; every local address where one is a wildcard."""
-    hosts = set()
-    for one in listening:
-        if not ip_address(one.host).is_unspecified:
-            hosts.add(one.host)
-            continue
-        found = socket.getaddrinfo(socket.gethostname(), None)
-        hosts.update(str(entry[4][0]) for entry in found)
-        hosts.add("127.0.0.1" if ":" not in one.host else "::1")
-    return frozenset(f"[{host}]" if ":" in host else host for host in hosts)

@@ -100,17 +100,20 @@ class Verdict:
     "Whether trying again by time makes sense; otherwise only a wake-up does."
     alarm: bool = False
     "Whether the operator has to mend something."
+    suspect: bool = False
+    "Whether the same answer for another recipient would show that it is us who are refused."
 
 
 STEP_ASIDE_AFTER = 3
 "Failed attempts after which a message no longer keeps the ones behind it waiting."
+REFUSED_BY_PROXY = Verdict(Event.RELEASE, Lane.HOLD, alarm=True)
+"Our credentials or our trust are broken, not the message: no attempt is counted."
 _MISSED = Verdict(Event.MISSED, Lane.STOP)
 _DOUBTFUL = Verdict(Event.MISSED, Lane.ASIDE)
 _UNFIT = Verdict(Event.UNFIT, Lane.NEXT)
 _OTHER_DEVICE = Verdict(Event.MISSED, Lane.STOP, timer=False)
 _LOOP = Verdict(Event.MISSED, Lane.STOP, alarm=True)
 _CODES: dict[int, Verdict] = {
-    403: _MISSED,
     404: _MISSED,
     405: _OTHER_DEVICE,
     408: _DOUBTFUL,
@@ -143,8 +146,10 @@ def judge(code: int, *, by_proxy: bool) -> Verdict:
         raise MsiloError(f"{code} is not a final status code")
     if code < 300:
         return Verdict(Event.ACCEPTED, Lane.NEXT)
-    if code in (401, 403, 407) and by_proxy:  # our credentials or our trust are broken, not the message
-        return Verdict(Event.RELEASE, Lane.HOLD, alarm=True)
+    if code in (401, 407) and by_proxy:
+        return REFUSED_BY_PROXY
+    if code == 403 and by_proxy:  # the proxy does not trust us, or it passes on what one phone thinks of one sender
+        return Verdict(Event.MISSED, Lane.ASIDE, alarm=True, suspect=True)
     if code < 400:
         return _MISSED
     if code >= 600 and code not in _CODES:

@@ -31,6 +31,11 @@ class Rejected(Refused):
 class StoreError(MsiloError):
     """The database could not do its work; nothing of the failed transaction was kept."""
 
+    def __init__(self, reason: str, *, lasting: bool = False) -> None:
+        super().__init__(reason)
+        self.lasting = lasting
+        "True when the same write would fail again: not the disk's fault, but ours."
+
 
 class InUse(MsiloError):
     """Another process delivers from this file: it holds the lock beside it."""

@@ -20,7 +20,7 @@ from .errors import NotFound, StoreError
 from .message import Contact, Recipient, Waiting
 from .rows import contact_of, from_db, recipient_of, waiting_of
 from .schema import MIGRATIONS, contact, counter, daemon, ledger, recipient, silo, wish
-from .store import open_engine, translated
+from .store import atomic, open_engine, translated
 
 BATCH = 500
 "Rows a purge deletes in one commit."
@@ -144,22 +144,14 @@ class Inbox:
 
     def purge(self, ids: list[int], now: int) -> int:
         """Take messages out of the box; their ledger says `cancelled`. Returns how many were there."""
-        gone = 0
         where = ledger.c.silo_id.in_(ids)
-        with translated("cannot write"):
-            self._c.exec_driver_sql("BEGIN IMMEDIATE")
-            try:
-                change = sa.update(ledger).where(where, ledger.c.state.in_(WAITING))
-                values = {"state": State.CANCELLED, "settled": now, "reason": "purged", "silo_id": None}
-                self._c.execute(change.values(**values))
-                gone = self._c.execute(sa.delete(silo).where(silo.c.id.in_(ids))).rowcount
-                row = {"verb": "reload", "username": "", "domain": "", "asked": now, "result": "", "done": 0}
-                self._c.execute(sa.insert(wish), row)
-                self._c.exec_driver_sql("COMMIT")
-            except BaseException:
-                self._c.exec_driver_sql("ROLLBACK")
-                raise
-        return gone
+        values = {"state": State.CANCELLED, "settled": now, "reason": "purged", "silo_id": None}
+        row = {"verb": "reload", "username": "", "domain": "", "asked": now, "result": "", "done": 0}
+        with translated("cannot write"), atomic(self._c):
+            self._c.execute(sa.update(ledger).where(where, ledger.c.state.in_(WAITING)).values(**values))
+            gone = self._c.execute(sa.delete(silo).where(silo.c.id.in_(ids))).rowcount
+            self._c.execute(sa.insert(wish), row)
+        return int(gone)
 
     def close(self) -> None:
         """Give the file back."""
@@ -178,7 +170,7 @@ def _history_of(row: sa.RowMapping) -> History:
         state=State(row["state"]),
         attempts=row["attempts"],
         code=row["code"],
-        reason=row["reason"],
+        reason=from_db(row["reason"]) or None,
         settled=row["settled"],
         msilo_id=row["msilo_id"],
     )

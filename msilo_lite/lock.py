@@ -18,7 +18,7 @@ LOCK_TRIES, LOCK_PAUSE = 10, 0.05
 @contextmanager
 def sole_user(file: Path) -> Iterator[None]:
     """Hold the lock beside the database file. Raises InUse when another process delivers from it."""
-    path = file.with_name(file.name + ".lock")
+    path = _beside(file)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     number = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
     try:
@@ -30,6 +30,12 @@ def sole_user(file: Path) -> Iterator[None]:
         yield
     finally:
         os.close(number)
+
+
+def _beside(file: Path) -> Path:
+    """The lock file; the same one by whatever link the database is named."""
+    real = file.resolve()
+    return real.with_name(real.name + ".lock")
 
 
 def _locked(number: int) -> bool:
@@ -47,7 +53,7 @@ def _locked(number: int) -> bool:
 def is_served(file: Path) -> bool:
     """Whether a daemon holds the lock of this file; looks without leaving a trace."""
     try:
-        number = os.open(file.with_name(file.name + ".lock"), os.O_RDONLY)
+        number = os.open(_beside(file), os.O_RDONLY)
     except FileNotFoundError:
         return False
     try:

@@ -128,9 +128,9 @@ class Turn:
     @property
     def urgent(self) -> bool:
         """Whether somebody waits for this commit: a sender, a phone, a command or a lane."""
-        return bool(self.new or self.claimed or self.contacts or self.wishes or self.flush)
+        return bool(self.new or self.claimed or self.wishes or self.flush)
 
     @property
     def empty(self) -> bool:
         """Whether there is nothing to write."""
-        return not (self.urgent or self.settled or self.recipients or self.counters)
+        return not (self.urgent or self.settled or self.recipients or self.contacts or self.counters)

@@ -81,6 +81,9 @@ SIGNATURES: dict[str, tuple[Any, ...]] = {
     "pjsip_generic_string_hdr_create": (P, P, P, P),
     "pjsip_parse_hdr": (P, P, P, P, ctypes.c_size_t, P),
     "pjsip_tx_data_set_transport": (ctypes.c_int, P, P),
+    "pjsip_tx_data_dec_ref": (ctypes.c_int, P),
+    "pj_enum_ip_interface": (ctypes.c_int, ctypes.c_int, P, P),
+    "pj_sockaddr_print": (ctypes.c_char_p, P, ctypes.c_char_p, ctypes.c_int, ctypes.c_uint),
     # C++ members of the binding, by their Itanium-mangled names (Linux and macOS)
     "_ZN2pj9SipRxData6fromPjER13pjsip_rx_data": (None, P, P),
     "_ZN2pj8SipEvent6fromPjERK11pjsip_event": (None, P, P),
@@ -106,7 +109,7 @@ class CApi:
     """
 
     def __init__(self, binding: Any, version: str) -> None:
-        library = ctypes.CDLL(binding.__file__)
+        library = self.library = ctypes.CDLL(binding.__file__)
         for name, (result, *arguments) in SIGNATURES.items():
             try:
                 function = getattr(library, name)
@@ -233,3 +236,19 @@ def watch_dropped(api: CApi, endpoint: int, on_dropped: Callable[[int, str], Non
     callback = DROPPED(dropped)
     api.check(api.pjsip_tpmgr_set_drop_data_cb(api.pjsip_endpt_get_tpmgr(endpoint), callback), "watching drops")
     return callback
+
+
+SOCKADDR, INTERFACES = 28, 64
+"Bytes of a pj_sockaddr (an IPv6 address with port, flow and scope), and how many interfaces are looked at."
+
+
+def interface_addresses(api: CApi, six: bool) -> tuple[str, ...]:
+    """The IP addresses of this machine, of one family; empty when PJSIP cannot tell."""
+    found = ctypes.create_string_buffer(SOCKADDR * INTERFACES)
+    count, text = ctypes.c_uint(INTERFACES), ctypes.create_string_buffer(64)
+    family = ctypes.c_uint16.in_dll(api.library, "PJ_AF_INET6" if six else "PJ_AF_INET").value
+    if api.pj_enum_ip_interface(family, ctypes.byref(count), found):
+        return ()
+    start = ctypes.addressof(found)
+    each = (api.pj_sockaddr_print(start + SOCKADDR * i, text, len(text), 0) for i in range(count.value))
+    return tuple(address.decode().partition("%")[0] for address in each)

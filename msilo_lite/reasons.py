@@ -30,7 +30,7 @@ def why(item: Waiting, around: Surroundings, now: int) -> str:
     if not around.daemon_up:
         return "no daemon is running; start `msilo-lite serve`"
     if item.state is State.SENDING:
-        return f"on its way, attempt {item.attempts}"
+        return f"on its way, attempt {item.attempts + 1}"
     return _away(item, around, now)
 
 

@@ -168,7 +168,7 @@ def deliver(config: Config, owner: Aor, progress: Progress) -> Delivery:
 
 def _in_its_place(config: Config, inbox: Inbox, owner: Aor, waiting: int, update: Callable[[int], None]) -> Delivery:
     free = tuple(one.rpartition(":")[0] + ":0" for one in config.bind)
-    daemon = Daemon(config.model_copy(update={"bind": free}))
+    daemon = Daemon(config.model_copy(update={"bind": free}), serving=False)
     try:
         daemon.deliver(owner, lambda: update(waiting - inbox.count(owner)))
     finally:

@@ -17,8 +17,10 @@ from .wire import Request, plain, registrar_order
 
 DEFAULT_EXPIRES = 3600
 "Seconds a binding lasts when the REGISTER does not say (RFC 3261 10.3 step 7c leaves it to us)."
-LONGEST_CONTACT = 500
+LONGEST_CONTACT = 2000
 "Bytes of a Contact with its Path that can still become a Request-URI; longer ones wake, but are not remembered."
+USUAL_CONTACT = 400
+"Bytes of a Contact with its Path for which every accepted message leaves room: one with push parameters (RFC 8599)."
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,8 @@ def judge(request: Request, owner_of: Callable[[str], Aor | None], now: float) -
     aor = owner_of(parse_address(request.get("to") or "").uri)
     if aor is None:
         raise BadRequest(404, "To names no user of ours")
-    plain(request, "contact")  # both are echoed
+    plain(request, "path")
+    plain(request, "contact")  # this and Expires are echoed
     values = request.all("contact")
     header = plain(request, "expires")
     order = registrar_order(request)
@@ -69,7 +72,7 @@ def _binding(request: Request, aor: Aor, address: NameAddr, allow: frozenset[str
     return Contact(
         aor=aor,
         uri=address.uri,
-        path=tuple(request.all("path")),
+        path=tuple(f"<{parse_address(value).uri}>" for value in request.all("path")),
         expires=int(now) + seconds,
         takes_message=_takes_message(address.get("methods"), allow),
         updated=now,
@@ -99,11 +102,8 @@ class Bindings:
 
     def __init__(self, known: Iterable[Contact]) -> None:
         self._of: dict[Aor, dict[str, Contact]] = {}
-        self._on_disk: dict[tuple[Aor, str], int] = {}
-        "When each binding ends according to the file."
         for one in known:
             self._of.setdefault(one.aor, {})[one.uri] = one
-            self._on_disk[one.aor, one.uri] = one.expires
 
     def apply(self, change: Registration, now: float, turn: Turn) -> bool:
         """Take a REGISTER over; whether something of it has to be on disk before it is answered.
@@ -117,27 +117,22 @@ class Bindings:
                 raise BadRequest(500, "a later REGISTER of this Call-ID was already taken")
         ended = list(mine) if change.clear else [one.uri for one in change.contacts if one.expires <= now]
         staged = [self._remove(change.aor, uri, turn) for uri in ended]
-        staged += [self._set(mine, one, now, turn) for one in change.contacts if one.expires > now]
+        staged += [self._set(mine, one, turn) for one in change.contacts if one.expires > now]
         if not mine:
             self._of.pop(change.aor, None)
         return any(staged)
 
-    def _set(self, mine: dict[str, Contact], one: Contact, now: float, turn: Turn) -> bool:
-        """Remember a binding; a refresh that tells nothing new is not worth a write."""
+    def _set(self, mine: dict[str, Contact], one: Contact, turn: Turn) -> bool:
+        """Remember a binding; the phone need not wait until a refresh that tells nothing new is on disk."""
         if len(one.uri) + sum(map(len, one.path)) > LONGEST_CONTACT:
             return False
         old, mine[one.uri] = mine.get(one.uri), one
-        same = old and (old.path, old.takes_message) == (one.path, one.takes_message)
-        if same and 2 * (self._on_disk.get((one.aor, one.uri), 0) - now) > one.expires - now:
-            return False
-        self._on_disk[one.aor, one.uri] = one.expires
         turn.contacts[one.aor, one.uri] = one
-        return True
+        return old is None or (old.path, old.takes_message) != (one.path, one.takes_message)
 
     def _remove(self, aor: Aor, uri: str, turn: Turn) -> bool:
         if self._of.get(aor, {}).pop(uri, None) is None:
             return False
-        self._on_disk.pop((aor, uri), None)
         turn.contacts[aor, uri] = None
         return True
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field, replace
 
-from .address import Aor, is_literal, parse_uri
-from .delivery import STEP_ASIDE_AFTER, Event, Verdict, judge
+from .address import Aor, is_literal, parse_address, parse_uri
+from .delivery import REFUSED_BY_PROXY, STEP_ASIDE_AFTER, Event, Verdict, judge
 from .delivery import Lane as Then
 from .errors import SipError
 from .message import Recipient, Waiting
@@ -22,7 +22,7 @@ from .wire import Answer, hidden_route, redirect, retry_after
 
 CLAIM = 64
 "Messages a lane claims in one commit."
-STOPPED = "the daemon was stopped"
+STOPPED, SEEN = "the daemon was stopped", "seen again, about to be tried"
 HOLD_SECONDS = 300
 "How long everything through the proxy rests after it refused us (401, 403, 407)."
 
@@ -90,7 +90,10 @@ class Replay:
         self._hungry: dict[Aor, _Lane] = {}
         "Lanes that need to claim more."
         self._token = 0
-        self._stopped = False
+        self._stopped = 0
+        "UTC second of the stop; 0 before."
+        self._suspects: set[Aor] = set()
+        "Owners for whom the proxy passed on a 403 since the last 2xx."
         self.held_until = 0
         "UTC second until which nothing goes through the proxy."
         self.alarm = ""
@@ -111,12 +114,16 @@ class Replay:
         """Whether `claim` would find something to do."""
         return bool(self._hungry) or bool(self._queue and len(self._lanes) < self._most)
 
-    def retry(self, owner: Aor) -> None:
-        """The back-off of an owner is over."""
+    def expect(self, owner: Aor, at: int) -> None:
+        """An owner is to be tried at `at`, UTC seconds, also if the daemon dies before: it is on disk."""
         old = self._troubled.get(owner)
-        if old:  # the time of the attempt after this one is set when it fails
-            self._note(replace(old, next_try=None))
-        self._enqueue(owner, None)
+        if old is None or old.next_try is None or old.next_try > at:
+            self._note(replace(old, next_try=at) if old else Recipient(owner, at, 0, None, SEEN))
+
+    def retry(self, owner: Aor) -> None:
+        """The back-off of an owner is over; when it ends again is set by how this run ends."""
+        if owner not in self._lanes:
+            self._enqueue(owner, None)
 
     def wake(self, owner: Aor, wish: int | None = None) -> None:
         """Something says that the phone is back, or the operator does: deliver; back-off starts over."""
@@ -126,6 +133,7 @@ class Replay:
 
     def _enqueue(self, owner: Aor, wish: int | None) -> None:
         if self._stopped:
+            self._note(Recipient(owner, self._stopped, 0, None, STOPPED))
             return
         lane = self._lanes.get(owner)
         if lane:
@@ -137,6 +145,8 @@ class Replay:
     # -- before the commit -------------------------------------------------------------------------------------------
     def claim(self, now: int) -> None:
         """Open lanes while the cap allows and let hungry ones claim more; what they claim leaves after the commit."""
+        if self._stopped:
+            return
         if now < self.held_until:
             for owner in list(self._queue):
                 self._put_off(owner, self._queue.pop(owner), self.alarm, self.held_until)
@@ -174,7 +184,7 @@ class Replay:
 
     def stop(self, now: int, settling: tuple[Aor, ...] = ()) -> None:
         """Begin nothing more; who was woken for nothing is tried at the next start."""
-        self._stopped = True
+        self._stopped = now
         for owner in (*self._queue, *self._hungry, *settling):
             self._note(Recipient(owner, now, 0, None, STOPPED))
         for lane in self._lanes.values():
@@ -218,9 +228,10 @@ class Replay:
         contact = self._bindings.newest(owner, now)
         if contact is None:
             return "not registered, and no outbound_proxy is set"
-        host = parse_uri(contact.uri).host
-        if not contact.path and not is_literal(host):
-            return f"its Contact has the host name {host}, which only an outbound_proxy can reach"
+        hop = parse_address(contact.path[0]).uri if contact.path else contact.uri
+        host = parse_uri(hop).host
+        if not is_literal(host):  # PJSIP would look it up on our only thread
+            return f"its Contact leads to the host name {host}, which only an outbound_proxy can reach"
         return Way(contact.uri, contact.path, by_proxy=False)
 
     def reload(self) -> None:
@@ -239,12 +250,19 @@ class Replay:
             target = redirect(answer)
             if target and is_literal(parse_uri(target).host):
                 return [self._send(flight.lane, flight.item, Way(target, (), by_proxy=False), followed=True)]
-        verdict = judge(answer.code, by_proxy=flight.way.by_proxy and not answer.local)
+        verdict = self._judge(flight, answer)
         if answer.local:
             code, words = None, "no answer" if answer.code == 408 else f"could not be sent: {answer.reason}"
         else:
             code, words = answer.code, f"{answer.code} {answer.reason}".strip()
         return self._ended(flight, verdict, code, words, retry_after(answer), now)
+
+    def _judge(self, flight: _Flight, answer: Answer) -> Verdict:
+        """What an answer means; a 403 for a second recipient in a row is our proxy's own word."""
+        verdict = judge(answer.code, by_proxy=flight.way.by_proxy and not answer.local)
+        if verdict.suspect:
+            self._suspects.add(flight.lane.owner)
+        return REFUSED_BY_PROXY if verdict.suspect and len(self._suspects) > 1 else verdict
 
     def failed(self, token: int, error: SipError, now: int) -> list[Send]:
         """An attempt could not even start; nobody heard of it."""
@@ -265,6 +283,7 @@ class Replay:
         if verdict.event is Event.ACCEPTED:
             lane.delivered += 1
             self.alarm, self.held_until = "", 0
+            self._suspects.clear()
             self._note_reached(lane.owner)
         if verdict.lane is Then.HOLD:
             self.held_until = now + HOLD_SECONDS
@@ -305,7 +324,7 @@ class Replay:
         self._silo.release(lane.queue, now)
         self._lanes.pop(lane.owner, None)
         self._hungry.pop(lane.owner, None)
-        if lane.again:  # the phone registered again meanwhile, perhaps somewhere else
+        if lane.again and not self._stopped:  # the phone registered again meanwhile, perhaps somewhere else
             self._queue.setdefault(lane.owner, []).extend(lane.wishes)
             return
         if now < self.held_until:

@@ -124,7 +124,7 @@ def waiting_of(row: sa.RowMapping) -> Waiting:
         state=State(row[ledger.c.state]),
         attempts=row[ledger.c.attempts],
         code=row[ledger.c.code],
-        reason=row[ledger.c.reason],
+        reason=from_db(row[ledger.c.reason]) or None,
     )
 
 
@@ -166,11 +166,11 @@ def recipient_row(one: Recipient) -> dict[str, Any]:
         "next_try": one.next_try,
         "tries": one.tries,
         "code": one.code,
-        "reason": one.reason,
+        "reason": to_db(one.reason),
     }
 
 
 def recipient_of(row: sa.RowMapping) -> Recipient:
     """What stands between an owner and the next attempt."""
     owner = Aor(row[recipient.c.username], row[recipient.c.domain])
-    return Recipient(owner, row["next_try"], row["tries"], row["code"], row["reason"])
+    return Recipient(owner, row["next_try"], row["tries"], row["code"], from_db(row["reason"]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 from types import FrameType
@@ -34,7 +35,7 @@ def _obey_signals(daemon: Daemon) -> None:
 
     def stop(number: int, _frame: FrameType | None) -> None:
         if daemon.stopping:
-            sys.exit(128 + number)
+            os._exit(128 + number)  # an exception could surface inside a callback of PJSIP and be lost there
         daemon.stopping = True
 
     for number in (signal.SIGTERM, signal.SIGINT):

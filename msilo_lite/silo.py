@@ -49,11 +49,13 @@ class Places:
 class Silo:
     """The box of every recipient."""
 
-    def __init__(self, store: Store, policy: Policy, places: Places, user_agent: str) -> None:
+    def __init__(self, store: Store, policy: Policy, places: Places, user_agent: str, target: int = 0) -> None:
+        """`target`: bytes that Request-URI and Route of a replay may need, beyond the AoR."""
         self._store = store
         self._policy = policy
         self.places = places
         self._user_agent = user_agent
+        self._target = target
         self.turn = Turn()
 
     # -- in ----------------------------------------------------------------------------------------------------------
@@ -73,7 +75,7 @@ class Silo:
             self.turn.count("forgotten_messages")
             return None
         message = self._message(request, ctype, body, now)
-        fits(message, self._user_agent)
+        fits(message, self._user_agent, self._target)
         self.turn.new.append(message)
         return message
 
@@ -112,9 +114,10 @@ class Silo:
         return claimed
 
     def unwritten(self, owner: Aor) -> bool:
-        """Whether messages of an owner were given back or lapsed and the file does not know yet: `begin` would err."""
+        """Whether messages of an owner came, were given back or lapsed and the file does not know it yet."""
         changed = (State.PENDING, State.EXPIRED)
         found = any(one.state in changed and one.item.message.owner == owner for one in self.turn.settled)
+        found = found or any(message.owner == owner for message in self.turn.new)
         self.turn.flush |= found
         return found
 
@@ -153,7 +156,9 @@ class Silo:
         try:
             if not turn.empty:
                 self._store.write(turn, now)
-        except StoreError:
+        except StoreError as error:
             turn.new, turn.claimed = [], []
+            if error.lasting:  # it would fail for ever: what it wanted to say about old messages, a restart says again
+                self.turn = Turn()
             raise
         self.turn = Turn()

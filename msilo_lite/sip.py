@@ -7,13 +7,13 @@ One thread owns everything: PJSIP has no worker threads and works only inside `p
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
-import ipaddress
 import logging
-from collections.abc import Callable
+from ipaddress import ip_address
 from typing import Any, Protocol
 
-from .address import Endpoint
+from .address import Endpoint, parse_address, parse_uri
 from .errors import SipError
 from .pjsip import (
     MSG_DATA_SIZE,
@@ -22,7 +22,9 @@ from .pjsip import (
     CApi,
     Method,
     P,
+    Str,
     header_list,
+    interface_addresses,
     learn_layout,
     pj_str,
     register_module,
@@ -152,7 +154,7 @@ class Agent:
         try:
             self._api.SipRxData_fromPj(self._rx_at, rdata)
             raw: bytes = self._rx.wholeMsg.encode("utf-8", "surrogateescape")
-            method = raw[: raw.find(b" ")]
+            method = raw.split(None, 1)[0]  # PJSIP skips any white space here, so must we
             ours = method in OURS
             host, _, port = self._rx.srcAddress.rpartition(":")
             host = host.strip("[]")
@@ -162,16 +164,21 @@ class Agent:
                     self._respond(rdata, 403, ())
                 return 1
             if ours:
-                self._listener.received(Incoming(raw, host, int(port), self._clone(rdata)))
+                self._hand_over(raw, host, int(port), self._clone(rdata))
             elif method == b"INVITE":  # pjsua would look for a media session and say 500
                 self._respond(rdata, 405, ((b"Allow", ALLOW),))
                 ours = True
             return int(ours)
         except Exception:  # the one broad catch of this thread of control
             log.exception("a request failed inside the edge")
-            if ours:
-                self._respond(rdata, 500, ())
-            return int(ours)
+            return self._apologize(rdata) if ours else 0
+
+    def _hand_over(self, raw: bytes, host: str, port: int, handle: int) -> None:
+        try:
+            self._listener.received(Incoming(raw, host, port, handle))
+        except Exception:
+            log.exception("a request failed inside the daemon")
+            self.answer(handle, 500)
 
     def _clone(self, rdata: int) -> int:
         clone = P()
@@ -188,6 +195,12 @@ class Agent:
         encoded = tuple((name.encode(), value.encode("utf-8", "surrogateescape")) for name, value in headers)
         self._respond(handle, status, encoded)
         self._api.pjsip_rx_data_free_cloned(handle)
+
+    def _apologize(self, rdata: int) -> int:
+        """Answer 500 where everything else failed; whatever happens, PJSIP must not go on with the request."""
+        with contextlib.suppress(Exception):
+            self._respond(rdata, 500, ())
+        return 1
 
     def _respond(self, rdata: int, status: int, headers: tuple[tuple[bytes, bytes], ...]) -> None:
         if headers:
@@ -213,7 +226,20 @@ class Agent:
             self._listener.answered(token, early)
 
     def _create(self, message: Outgoing) -> P:
-        api, layout = self._api, self._layout
+        """The request as PJSIP's own tx_data, ours to send or to give back."""
+        hop = parse_address(message.routes[0]).uri if message.routes else message.target
+        selector = self._selector_for(hop)
+        data = self._create_bare(message)
+        try:
+            self._fill(data, message)
+            self._api.check(self._api.pjsip_tx_data_set_transport(data, selector), "choosing the transport")
+        except BaseException:
+            self._api.pjsip_tx_data_dec_ref(data)
+            raise
+        return data
+
+    def _create_bare(self, message: Outgoing) -> P:
+        """Request line, From, To, Call-ID and CSeq; PJSIP gives back its memory when it fails."""
         target, from_, to, call_id = (
             pj_str(text.encode("utf-8", "surrogateescape"))
             for text in (message.target, message.from_, message.to, message.call_id)
@@ -221,30 +247,30 @@ class Agent:
         data = P()
         by = ctypes.byref
         args = (by(self._method), by(target), by(from_), by(to), None, by(call_id), 1, None, by(data))
-        api.check(api.pjsip_endpt_create_request(self._endpt, *args), "building the request")
+        self._api.check(self._api.pjsip_endpt_create_request(self._endpt, *args), "building the request")
+        return data
+
+    def _fill(self, data: P, message: Outgoing) -> None:
+        """Headers, Route and body."""
+        api, layout = self._api, self._layout
         options = ctypes.create_string_buffer(MSG_DATA_SIZE)
         at = ctypes.addressof(options)
         api.pjsua_msg_data_init(at)
         headers = message.headers
         if message.body:
-            Str = type(target)
-            Str.from_buffer(options, layout.content_type).ptr = message.ctype
-            Str.from_buffer(options, layout.content_type).slen = len(message.ctype)
-            Str.from_buffer(options, layout.body).ptr = message.body
-            Str.from_buffer(options, layout.body).slen = len(message.body)
+            for offset, text in ((layout.content_type, message.ctype), (layout.body, message.body)):
+                field = Str.from_buffer(options, offset)
+                field.ptr, field.slen = text, len(text)
         elif message.ctype:  # PJSIP writes the Content-Type of a body only
             headers = (*headers, (b"Content-Type", message.ctype))
         with header_list(api, headers, at + layout.headers) as made:
             for route in message.routes:
-                made.add_route(route.encode())
+                made.add_route(route.encode("utf-8", "surrogateescape"))
             api.pjsua_process_msg_data(data, at)
-        selector = self._selector_for(message.routes[0] if message.routes else message.target)
-        api.check(api.pjsip_tx_data_set_transport(data, selector), "choosing the transport")
-        return data
 
     def _selector_for(self, uri: str) -> Any:
         """The first transport of the address family that the next hop has; PJSIP does not choose IPv6 by itself."""
-        six = "[" in uri
+        six = parse_uri(uri).host.startswith("[")
         for endpoint, (selector, _) in self._transports:
             if (":" in endpoint.host) == six:
                 return selector
@@ -258,13 +284,23 @@ class Agent:
             state = self._event.body.tsxState
             heard = state.type == self._pj.PJSIP_EVENT_RX_MSG
             raw = state.src.rdata.wholeMsg.encode("utf-8", "surrogateescape") if heard else b""
-            answer = Answer(state.tsx.statusCode, state.tsx.statusText, raw, local=not heard)
+            reason = state.tsx.statusText.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+            answer = Answer(state.tsx.statusCode, reason, raw, local=not heard)
             if token == self._sending:
                 self._early = answer
             else:
                 self._listener.answered(token, answer)
         except Exception:
             log.exception("the end of a transaction failed inside the edge")
+            self._listener.answered(token, Answer(500, "internal error", local=True))
+
+    def own_hosts(self) -> frozenset[str]:
+        """The hosts by which a peer may name us, as they stand in a URI; every interface's for a wildcard address."""
+        hosts: set[str] = set()
+        for one in self.listening:
+            wild = ip_address(one.host).is_unspecified
+            hosts.update(interface_addresses(self._api, ":" in one.host) if wild else (one.host,))
+        return frozenset(f"[{host}]" if ":" in host else host for host in hosts)
 
     def close(self) -> None:
         """Stop PJSIP; nothing may be called afterwards."""
@@ -280,12 +316,3 @@ def _log_writer(pj: Any) -> Any:
             pjsip_log.log(levels.get(entry.level, logging.DEBUG), "%s", entry.msg.partition("\n")[0].strip())
 
     return Writer()
-
-
-def own_hosts(listening: tuple[Endpoint, ...], interfaces: Callable[[], tuple[str, ...]]) -> frozenset[str]:
-    """The hosts by which a peer may name us: bound addresses, and every interface's where one is a wildcard."""
-    hosts: set[str] = set()
-    for endpoint in listening:
-        wild = ipaddress.ip_address(endpoint.host).is_unspecified
-        hosts.update(interfaces() if wild else (endpoint.host,))
-    return frozenset(hosts)

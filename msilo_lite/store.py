@@ -14,10 +14,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert as upsert
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from .address import Aor
 from .delivery import State
@@ -32,6 +33,7 @@ from .rows import (
     recipient_of,
     recipient_row,
     silo_row,
+    to_db,
     waiting_of,
 )
 from .schema import MIGRATIONS, SILO_VERSION, contact, counter, daemon, ledger, metadata, recipient, silo, version, wish
@@ -51,8 +53,8 @@ _ADD = _COUNTED.on_conflict_do_update(
 )
 _CLAIM = (
     sa.update(ledger)
-    .where(ledger.c.id == _P("row"))
-    .values(state=State.SENDING, attempts=_P("tries"), in_flight=_P("at"), silo_id=_P("box"))
+    .where(ledger.c.id == _P("row"), ledger.c.state == State.PENDING)
+    .values(state=State.SENDING, in_flight=_P("at"), silo_id=_P("box"))
 )
 _SETTLE = (
     sa.update(ledger)
@@ -101,8 +103,7 @@ def open_engine(file: Path, *, create: bool) -> sa.Engine:
     if create:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
-    mode = "rw"
-    url = f"sqlite:///file:{file.absolute()}?mode={mode}&uri=true"
+    url = sa.URL.create("sqlite", database=f"file:{quote(str(file.absolute()))}", query={"mode": "rw", "uri": "true"})
     engine = sa.create_engine(url, connect_args={"timeout": BUSY_SECONDS, "isolation_level": None})
 
     @sa.event.listens_for(engine, "connect")
@@ -122,6 +123,21 @@ def translated(what: str) -> Iterator[None]:
         raise StoreError(f"{what}: {error.orig}") from error
     except OSError as error:
         raise StoreError(f"{what}: {error}") from error
+    except (SQLAlchemyError, ValueError, OverflowError) as error:  # ValueError: text that is no UTF-8
+        raise StoreError(f"{what}: {error}", lasting=True) from error
+
+
+@contextmanager
+def atomic(connection: sa.Connection) -> Iterator[None]:
+    """One transaction, whole or not at all. A full disk makes SQLite roll back by itself."""
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.exec_driver_sql("COMMIT")
+    except BaseException:
+        if connection.connection.dbapi_connection.in_transaction:  # type: ignore[union-attr]  # SQLAlchemy's is untyped
+            connection.exec_driver_sql("ROLLBACK")
+        raise
 
 
 def migrate(connection: sa.Connection) -> None:
@@ -133,8 +149,7 @@ def migrate(connection: sa.Connection) -> None:
         )
     if have == len(MIGRATIONS):
         return
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
-    try:
+    with atomic(connection):
         metadata.create_all(connection)
         row = {"table_name": silo.name, "table_version": SILO_VERSION}
         connection.execute(upsert(version).on_conflict_do_nothing(), row)
@@ -142,10 +157,6 @@ def migrate(connection: sa.Connection) -> None:
             for statement in MIGRATIONS[number]:
                 connection.exec_driver_sql(statement)
         connection.exec_driver_sql(f"PRAGMA user_version = {len(MIGRATIONS)}")
-        connection.exec_driver_sql("COMMIT")
-    except BaseException:
-        connection.exec_driver_sql("ROLLBACK")
-        raise
 
 
 class Store:
@@ -166,16 +177,12 @@ class Store:
 
         Raises StoreError with nothing kept; the caller decides what of the turn to try again.
         """
-        with translated("cannot write"):
-            self._c.exec_driver_sql("BEGIN IMMEDIATE")
-            try:
-                repeats = self._write(turn, now)
-                self._c.exec_driver_sql("COMMIT")
-            except BaseException:
-                self._seen = -1  # the ids handed out are void
-                self._c.exec_driver_sql("ROLLBACK")
-                raise
-        return repeats
+        try:
+            with translated("cannot write"), atomic(self._c):
+                return self._write(turn, now)
+        except StoreError:
+            self._seen = -1  # the ids handed out are void
+            raise
 
     def _write(self, turn: Turn, now: int) -> int:
         fresh, repeats = self._insert(turn) if turn.new else (0, 0)
@@ -221,7 +228,7 @@ class Store:
 
     def _claim(self, claimed: list[Waiting], now: int) -> None:
         self._adopt(claimed)
-        rows = [{"row": item.ledger_id, "tries": item.attempts + 1, "at": now, "box": item.silo_id} for item in claimed]
+        rows = [{"row": item.ledger_id, "at": now, "box": item.silo_id} for item in claimed]
         self._c.execute(_CLAIM, rows)
 
     def _adopt(self, items: list[Waiting]) -> None:
@@ -230,8 +237,8 @@ class Store:
         if strangers:
             stale = sa.update(ledger).where(ledger.c.silo_id == _P("box"), ledger.c.id != _P("row"))
             self._c.execute(
-                stale.values(silo_id=None, state=State.CANCELLED),
-                [{"box": item.silo_id, "row": item.ledger_id} for item in strangers],
+                stale.values(silo_id=None, state=State.CANCELLED, settled=_P("at")),
+                [{"box": i.silo_id, "row": i.ledger_id, "at": i.message.arrived} for i in strangers],
             )
             self._c.execute(_ADOPT, [adopted_row(item) for item in strangers])
 
@@ -240,7 +247,7 @@ class Store:
         rows = [
             {
                 "row": one.item.ledger_id, "next": one.state, "tries": one.attempts, "why_code": one.code,
-                "why": one.reason, "at": one.at,
+                "why": one.reason and to_db(one.reason), "at": one.at,
             }
             for one in settled
         ]  # fmt: skip

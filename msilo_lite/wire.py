@@ -47,6 +47,8 @@ NOT_KEPT = frozenset(
     """.split()  # noqa: SIM905 (a list literal of these would be 45 lines)
 )
 "Headers of one hop, one dialog or one sender's agent: a replay makes its own or has none."
+ALONE = frozenset({"call-id", "content-length", "content-type", "cseq", "from", "max-forwards", "to"})
+"Headers that may stand in a request once (RFC 3261 7.3.1)."
 OWN_PREFIX = "x-msilo-"
 "Headers that steer us are never replayed."
 IDENTITY = frozenset({"p-asserted-identity", "p-preferred-identity"})
@@ -159,6 +161,7 @@ def read(raw: bytes) -> Request:
 def check(request: Request) -> bytes:
     """The body of a sound request, cut to its Content-Length. Raises BadRequest: 400, 416, 420, 483, 513."""
     declared = request.get("content-length")
+    _single(request)
     length = delta_seconds(declared) if declared is not None else len(request.body)  # absent: the rest of the datagram
     if request.size >= RECEIVE_BUFFER:
         raise BadRequest(513, "longer than the 4,000 bytes this stack takes")
@@ -178,9 +181,16 @@ def check(request: Request) -> bytes:
     return request.body[:length]
 
 
+def _single(request: Request) -> None:
+    """Raises BadRequest (400) where a header that goes alone does not: two readers could take different ones."""
+    seen = [key for key, _ in request.headers if key in ALONE]
+    if len(seen) != len(set(seen)):
+        raise BadRequest(400, "a header that goes alone stands there twice")
+
+
 def _cseq(request: Request) -> tuple[int, str]:
-    number, _, method = (request.get("cseq") or "").partition(" ")
-    return delta_seconds(number) or 0, method.strip()
+    parts = (request.get("cseq") or "").split()
+    return (delta_seconds(parts[0]) or 0, parts[1]) if len(parts) == 2 else (0, "")
 
 
 def registrar_order(request: Request) -> tuple[str, int]:
@@ -231,7 +241,7 @@ def dedupe_key(request: Request, from_tag: str, owner: Aor, body: bytes) -> byte
     return hashlib.sha256(text + b"\0" + hashlib.sha256(body).digest()).digest()[:16]
 
 
-def replay(item: Waiting, target: str, routes: tuple[str, ...], *, trusted: bool) -> Outgoing:
+def replay(item: Waiting, target: str, routes: tuple[str, ...], *, call_id: str, trusted: bool) -> Outgoing:
     """The request that carries a stored message to `target`; `trusted`: the next hop may see identity claims."""
     message = item.message
     headers = [(b"Date", sip_date(message.arrived).encode()), (b"X-MSilo-ID", item.msilo_id.encode())]
@@ -239,8 +249,6 @@ def replay(item: Waiting, target: str, routes: tuple[str, ...], *, trusted: bool
         name, colon, value = line.partition(":")
         if colon and (trusted or name.lower() not in IDENTITY):
             headers.append((_bytes(name), _bytes(value.strip())))
-    # a Call-ID of its own for each attempt: some agents ignore one they have already answered, and would never answer
-    call_id = f"{item.msilo_id}-{item.attempts + 1}@msilo-lite"
     return Outgoing(
         target, message.from_, message.to, call_id, tuple(headers), _bytes(message.ctype), message.body, routes
     )
@@ -258,19 +266,25 @@ def _size(text: str) -> int:
 def replay_size(message: Message, user_agent: str) -> int:
     """Bytes of the longest request that carries this message to its AoR, with every header PJSIP and we add."""
     values = (message.owner.uri, message.from_, message.to, message.kept, message.ctype)
-    own = len(f"Date: {sip_date(0)}\r\nX-MSilo-ID: \r\nUser-Agent: {user_agent}\r\n-123456@msilo-lite") + 2 * MSILO_ID
+    own = len(f"Date: {sip_date(0)}\r\nX-MSilo-ID: \r\nUser-Agent: {user_agent}\r\n") + MSILO_ID + CALL_ID
     return FRAME + VIA + TAIL + own + sum(map(_size, values)) + len(message.body)
 
 
+CALL_ID = 40
+"Bytes the Call-ID of a replay may have."
 MSILO_ID = 32
 "Bytes an X-MSilo-ID may have: 15 for the number, a dash and 16 random ones."
 
 
-def fits(message: Message, user_agent: str) -> None:
-    """Accepted must mean replayable. Raises BadRequest (513) for a message whose replay PJSIP could not send."""
+def fits(message: Message, user_agent: str, target: int) -> None:
+    """Accepted must mean replayable. Raises BadRequest (513) for a message whose replay PJSIP could not send.
+
+    `target`: bytes that Request-URI and Route may need; the AoR's own length where that is more.
+    """
     size = replay_size(message, user_agent)
-    if size > MAX_REQUEST:
-        raise BadRequest(513, f"its replay would have {size} bytes, more than {MAX_REQUEST}")
+    longest = size + max(0, target - _size(message.owner.uri))
+    if size > MAX_REQUEST or longest >= RECEIVE_BUFFER:
+        raise BadRequest(513, f"its replay could have {longest} bytes, more than fit")
 
 
 def hidden_route(proxy: str) -> str:
