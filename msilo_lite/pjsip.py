@@ -243,12 +243,13 @@ SOCKADDR, INTERFACES = 28, 64
 
 
 def interface_addresses(api: CApi, six: bool) -> tuple[str, ...]:
-    """The IP addresses of this machine, of one family; empty when PJSIP cannot tell."""
+    """The IP addresses of this machine, of one family; loopback alone when PJSIP cannot tell."""
+    loopback = "::1" if six else "127.0.0.1"  # PJSIP leaves it out
     found = ctypes.create_string_buffer(SOCKADDR * INTERFACES)
     count, text = ctypes.c_uint(INTERFACES), ctypes.create_string_buffer(64)
     family = ctypes.c_uint16.in_dll(api.library, "PJ_AF_INET6" if six else "PJ_AF_INET").value
     if api.pj_enum_ip_interface(family, ctypes.byref(count), found):
-        return ()
+        return (loopback,)
     start = ctypes.addressof(found)
     each = (api.pj_sockaddr_print(start + SOCKADDR * i, text, len(text), 0) for i in range(count.value))
-    return tuple(address.decode().partition("%")[0] for address in each)
+    return (loopback, *(address.decode().partition("%")[0] for address in each))

@@ -190,14 +190,27 @@ def test_a_delivery_during_a_lock_is_written_when_it_ends(silo: Serve, alice: Pe
     assert bob.glance(0.5) is None  # it is not sent again
 
 
-def test_a_replay_that_the_lock_kept_back_comes_later(silo: Serve, alice: Peer, bob: Peer) -> None:
-    alice.write("bob", "one")
-    with harness.locked(silo.file):
+def test_a_replay_that_the_lock_kept_back_comes_later(tmp_path: Path) -> None:
+    with (
+        Serve(tmp_path, "--settle", "0.5") as silo,
+        Peer("alice", silo.address) as alice,
+        Peer("bob", silo.address) as bob,
+    ):
+        alice.write("bob", "one")
         bob.register()
-        harness.until(lambda: "cannot write" in silo.log, 5, "the claim refused")
-        assert bob.glance(0.1) is None
-    bob.register()
-    assert [one.body for one in bob.take(1)] == [b"one"]
+        with harness.locked(silo.file):  # in the half second before the replay begins
+            harness.until(lambda: "cannot write" in silo.log, 5, "the claim refused")
+            assert bob.glance(0.1) is None
+        bob.register()
+        assert [one.body for one in bob.take(1)] == [b"one"]
+
+
+def test_a_binding_that_cannot_be_written_is_503(silo: Serve, bob: Peer) -> None:
+    raw = bob.request("REGISTER", "bob", f"Contact: <sip:bob@127.0.0.1:{bob.port}>")
+    with harness.locked(silo.file):
+        assert bob.ask(raw).code == 503
+    assert bob.ask(raw).code == 200
+    assert harness.query(silo.file, "SELECT count(*) FROM msilo_contact") == [(1,)]
 
 
 # -- what it says and counts -------------------------------------------------------------------------------------------
@@ -231,6 +244,9 @@ def test_bodies_and_passwords_never_reach_the_log(tmp_path: Path) -> None:
             (b"From: <sip:alice@", b"From: <sip:alice:SECRETpass@ho me@"),
             (b"To: <sip:bob@home.lan>", b"To: <sip:bob:SECRETpass@home..lan;=>"),
             (b"MESSAGE sip:bob@home.lan", b"MESSAGE sip:bob:SECRETpass@"),
+            (b"MESSAGE sip:bob@home.lan", b"MESSAGE sip:bob:SECRETpass@my_home.lan"),  # PJSIP takes the underscore
+            (b"From: <sip:alice@home.lan>", b"From: <sip:alice:SECRETpass@my_home.lan>"),
+            (b"To: <sip:bob@home.lan>", b"To: <sip:bob:SECRETpass@home.lan;scheme=x>"),
             (b"\r\n\r\n", b"\r\n"),  # the body stands among the headers
             (b"text/plain", b"SECRETtype"),
             (b"Content-Length: 11", b"Content-Length: 99"),
@@ -246,6 +262,18 @@ def test_bodies_and_passwords_never_reach_the_log(tmp_path: Path) -> None:
     assert "refused 400" in log  # the log was on
     assert [line for line in log.splitlines() if "SECRET" in line] == []
     assert [line for line in silo.out.splitlines() if "SECRET" in line] == []
+
+
+def test_a_database_that_refuses_a_row_does_not_make_the_log_tell_it(silo: Serve, alice: Peer) -> None:
+    refusing = "BEGIN SELECT RAISE(ABORT, 'no room for this'); END"
+    harness.change(silo.file, f"CREATE TRIGGER refuses BEFORE INSERT ON silo {refusing}")
+    raw = alice.request("MESSAGE", "bob", "Subject: SECRET", "Content-Type: text/plain", body=b"SECRET body")
+    assert alice.ask(raw.replace(b"<sip:alice@", b"<sip:alice:SECRETpass@")).code == 503
+    assert "no room for this" in silo.log
+    assert "SECRET" not in silo.log
+    assert len(silo.log.splitlines()) == 1
+    harness.change(silo.file, "DROP TRIGGER refuses")
+    alice.write("bob", "the next one")
 
 
 def test_the_demo_tells_its_story(tmp_path: Path) -> None:

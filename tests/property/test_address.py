@@ -67,7 +67,9 @@ def test_an_address_is_split_and_prints_back_equal(name: str, uri: str, header: 
     assert (again.text, again.uri, again.parameters) == (parsed.text, uri, ())
 
 
-pieces = st.sampled_from(['"', "<", ">", ";", ",", "=", "sip:", "SIP:a@b", "sip:a@b", "tel:1", "a", " ", "\\", "\r", "%"])
+pieces = st.sampled_from(
+    ['"', "<", ">", ";", ",", "=", "sip:", "SIP:a@b", "sip:a@b", "tel:1", "a", " ", "\\", "\r", "%"]
+)
 messy = st.lists(pieces, max_size=10).map("".join) | st.text(max_size=20)
 
 

@@ -110,7 +110,7 @@ def test_type_body_and_headers_reach_the_phone_as_written(
     got = request("MESSAGE", "sip:bob@home.lan", *more, body=body, content_type=ctype if body else None)
     taken = check(got)
     stored = message(body=taken, ctype=content_type(got, taken), kept=kept_headers(got))
-    out = replay(waiting(stored), "sip:bob@127.0.0.1", (), trusted=True)
+    out = replay(waiting(stored), "sip:bob@127.0.0.1", (), call_id="c1", trusted=True)
     assert out.body == body
     assert out.ctype == (ctype.encode() if body else b"")
     assert list(out.headers[2:]) == [(name.encode(), value.encode("utf-8", "surrogateescape")) for name, value in sent]

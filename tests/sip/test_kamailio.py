@@ -189,6 +189,34 @@ def test_phones_register_while_the_silo_is_down(kamailio: Kamailio, phone: PickU
     assert bob.take().body == b"Hello"
 
 
+def test_kamailio_forgets_who_is_registered(kamailio: Kamailio, phone: PickUp) -> None:
+    """Its bindings are in memory: after a restart a phone is away until it registers again, and nothing is lost."""
+    alice, bob = phone("alice"), phone("bob")
+    bob.register(kamailio.address)
+    kamailio.restart()
+    assert alice.message(kamailio.address, BOB, b"Hello").code == 202
+    until(lambda: [row["last_code"] for row in kamailio.silo.list_json()] in ([None], [480]), 5, "it waits")
+    bob.register(kamailio.address)
+    assert bob.take().body == b"Hello"
+    kamailio.silo.empties()
+
+
+def test_many_users_each_in_order(kamailio: Kamailio, sipp: Sipp, phone: PickUp) -> None:
+    alice, users = phone("alice"), [f"user{n}" for n in range(20)]
+    for n in range(15):
+        for user in users:
+            assert alice.message(kamailio.address, f"{user}@home.lan", b"number %d" % n).code == 202
+    everyone = sipp.start("phone", calls=300)
+    for user in users:
+        keys = {"contact": f"sip:{user}@127.0.0.1:{everyone.address[1]}", "lifetime": "300"}
+        sipp.run("register", kamailio.address, user=user, keys=keys)
+    everyone.passes(30)
+    for user in users:
+        got = [seen.text for seen in everyone.received if seen["To"].strip("<>") == f"sip:{user}@home.lan"]
+        assert got == [f"number {n}" for n in range(15)]
+    kamailio.silo.empties()
+
+
 def test_path_leads_a_silo_without_proxy_through_kamailio(start_kamailio: StartKamailio, phone: PickUp) -> None:
     """RFC 3327 section 5.3: the Path that the copy carries becomes the Route to the Contact."""
     kamailio = start_kamailio(direct=True)

@@ -20,6 +20,7 @@ from msilo_lite.errors import BadRequest
         ("sip:bob@home.lan.", Aor("bob", "home.lan")),
         ("sip:b%6Fb@home.lan", Aor("bob", "home.lan")),
         ("sip:+49301234@home.lan", Aor("+49301234", "home.lan")),
+        ("sip:bob@pbx1", Aor("bob", "pbx1")),
         ("sip:bob@192.0.2.1", Aor("bob", "192.0.2.1")),
         ("sip:bob@[2001:DB8::1]:5060", Aor("bob", "[2001:db8::1]")),
         ("sip:%0d%0aVia%3a@home.lan", Aor("\r\nVia:", "home.lan")),

@@ -21,7 +21,7 @@ def around(
 
 
 PARKED = waiting(state=State.PARKED, code=415, reason="415 Unsupported Media Type")
-GOING = waiting(state=State.SENDING, attempts=2)
+GOING = waiting(state=State.SENDING, attempts=1)
 WAKE = "waits until bob@home.lan registers"
 
 

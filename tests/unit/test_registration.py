@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from msilo_lite.address import Aor, aor_of, parse_uri
+from msilo_lite.address import Aor, aor_of, parse_address, parse_uri
 from msilo_lite.errors import BadRequest
 from msilo_lite.message import Turn
 from msilo_lite.registration import DEFAULT_EXPIRES, LONGEST_CONTACT, Bindings, Registration, judge
@@ -84,16 +86,32 @@ def test_how_long_a_binding_lasts(parameter: str | None, header: str | None, sec
 
 
 def test_what_a_binding_remembers() -> None:
-    path = ("Path: <sip:p1;lr>, <sip:p2;lr>", "Path: <sip:p3;lr>")
+    path = ("Path: <sip:p.lan;lr>, <sip:q.lan;lr>", "Path: <sip:r.lan;lr>")
     (binding,) = judged(f"Bob {PHONE};expires=60", more=path, now=NOW + 0.5, call_id="c", cseq="7 REGISTER").contacts
     assert binding == contact(
         "sip:bob@127.0.0.1:5090",
-        path=("<sip:p1;lr>", "<sip:p2;lr>", "<sip:p3;lr>"),
+        path=("<sip:p.lan;lr>", "<sip:q.lan;lr>", "<sip:r.lan;lr>"),
         expires=NOW + 60,
         updated=NOW + 0.5,
         call_id="c",
         cseq=7,
     )
+
+
+@pytest.mark.parametrize(
+    "value", ["<sip:127.0.0.1;lr>", "<sip:127.0.0.1;lr>;x=y", '"Edge, one" <sip:127.0.0.1;lr>', "sip:127.0.0.1"]
+)
+def test_a_path_can_be_followed(value: str) -> None:
+    (binding,) = judged(PHONE, more=(f"Path: {value}",)).contacts
+    (hop,) = binding.path
+    assert parse_uri(parse_address(hop).uri).host == "127.0.0.1"
+
+
+@pytest.mark.parametrize("value", ["garbage", "<tel:+1>", "<sip:127.0.0.1;x=\udcff>", "<>", "<sip:a@b", "<sip:p>\r;x"])
+def test_a_path_that_cannot_be_followed_is_refused(value: str) -> None:
+    with pytest.raises(BadRequest) as caught:
+        judged(PHONE, more=(f"Path: {value}",))
+    assert caught.value.status in (400, 416)
 
 
 def test_the_answer_echoes_contacts_and_expires() -> None:
@@ -156,10 +174,10 @@ class Book:
     def __init__(self) -> None:
         self.bindings, self.turn, self.cseq = Bindings(()), Turn(), 0
 
-    def take(self, *contacts: str, now: float = NOW, cseq: int | None = None, **more: str | None) -> None:
+    def take(self, *contacts: str, now: float = NOW, cseq: int | None = None, **more: Any) -> None:
         self.cseq = cseq or self.cseq + 1
         lines = (f"Expires: {more.pop('expires')}",) if "expires" in more else ()
-        numbered = {"call_id": "phone", **more, "cseq": f"{self.cseq} REGISTER"}
+        numbered: dict[str, Any] = {"call_id": "phone", **more, "cseq": f"{self.cseq} REGISTER"}
         self.bindings.apply(judged(*contacts, now=now, more=lines, **numbered), now, self.turn)
 
     def newest(self, now: float = NOW) -> str | None:

@@ -12,7 +12,7 @@ from msilo_lite.replay import CLAIM, HOLD_SECONDS, Send, Way
 from msilo_lite.wire import Answer
 from tests.conftest import OpenRig
 
-from .kit import BOB, CARL, NO_ANSWER, NOW, PROXY, Rig, heard, texts
+from .kit import BOB, CARL, NO_ANSWER, NOW, PROXY, Rig, heard, request, texts
 
 DAN = Aor("dan", "home.lan")
 
@@ -294,7 +294,24 @@ def test_only_one_message_steps_aside_when_the_next_fails_as_well(rig: Rig) -> N
     assert texts([second]) == ["b"]
     assert rig.answer(second, 500) == []
     rig.turn()
-    assert [(text, item.attempts) for text, item in zip("abc", rig.box(), strict=True)] == [("a", 3), ("b", 1), ("c", 0)]
+    assert [(text, item.attempts) for text, item in zip("abc", rig.box(), strict=True)] == [
+        ("a", 3),
+        ("b", 1),
+        ("c", 0),
+    ]
+
+
+def test_two_that_failed_often_do_not_open_the_way_for_a_third(rig: Rig) -> None:
+    rig.write("a", "b", "c")
+    refuse(rig, 2, 500)
+    for _ in range(4):
+        (send,) = rig.due()
+        (second,) = rig.answer(send, 500)
+        assert texts([send, second]) == ["a", "b"]
+        assert rig.answer(second, 500) == []
+        rig.now += 7200
+        rig.register("bob")
+    assert [item.attempts for item in rig.box()] == [6, 4, 0]
 
 
 def test_a_busy_phone_is_never_passed_by(rig: Rig) -> None:
@@ -339,7 +356,7 @@ def test_a_redirection_that_cannot_be_followed_counts_as_away(rig: Rig, line: st
 
 
 # -- the proxy refuses us ------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("code", [401, 403, 407])
+@pytest.mark.parametrize("code", [401, 407])
 def test_a_proxy_that_refuses_us_holds_everything(open_rig: OpenRig, code: int) -> None:
     rig = open_rig(proxy=PROXY)
     rig.write("a", "b")
@@ -369,10 +386,39 @@ def test_while_the_proxy_refuses_us_open_lanes_rest_as_well(open_rig: OpenRig) -
     rig.write("a")
     rig.write("c", "d", to="carl")
     bob, carl = rig.wake(BOB, CARL)
-    rig.answer(bob, 403)
+    rig.answer(bob, 407)
     left = rig.answer(carl, 200)
     # either the 200 shows that the proxy takes us again, or carl's lane rests as well
     assert left == [] or rig.replay.held_until <= rig.now
+
+
+def test_a_403_for_one_recipient_may_be_that_phones_own_word(open_rig: OpenRig) -> None:
+    rig = open_rig(proxy=PROXY)
+    rig.write("a")
+    rig.write("c", to="carl")
+    (bob,) = rig.wake(BOB)
+    assert rig.answer(bob, 403) == []
+    assert "403" in rig.replay.alarm
+    assert trouble(rig) == (60, 1, "403 Because")
+    (carl,) = rig.wake(CARL)
+    assert rig.answer(carl, 200) == []
+    assert rig.replay.alarm == ""
+    assert rig.replay.held_until <= rig.now
+
+
+def test_a_403_for_two_recipients_in_a_row_is_the_proxys_and_holds_everything(open_rig: OpenRig) -> None:
+    rig = open_rig(proxy=PROXY)
+    for user in ("bob", "carl", "dan"):
+        rig.write(user, to=user)
+    rig.answer(rig.wake(BOB)[0], 403)
+    rig.answer(rig.wake(BOB)[0], 403)
+    assert rig.replay.held_until <= rig.now
+    rig.answer(rig.wake(CARL)[0], 403)
+    assert rig.replay.held_until == rig.now + HOLD_SECONDS
+    assert rig.wake(DAN) == []
+    rig.turn()
+    assert [item.attempts for item in rig.box(CARL)] == [0]
+    assert [item.attempts for item in rig.box(DAN)] == [0]
 
 
 def test_a_403_of_the_phone_itself_is_no_alarm(rig: Rig) -> None:
@@ -468,6 +514,13 @@ def test_a_wake_up_before_the_refusal_is_on_disk_is_not_lost(rig: Rig) -> None:
     rig.replay.wake(BOB)
     sends = rig.turn(lazy=True) + rig.turn(lazy=True)
     assert texts(sends) == ["a"]
+
+
+def test_a_wake_up_in_the_turn_of_the_message_is_not_lost(rig: Rig) -> None:
+    """With `settle = 0` a MESSAGE and a REGISTER may share a turn."""
+    rig.silo.accept(request(), NOW)
+    sends = rig.wake(BOB) + rig.turn()
+    assert texts(sends) == ["hello"]
 
 
 def test_a_wake_up_while_open_is_not_needed_when_all_went_well(rig: Rig) -> None:

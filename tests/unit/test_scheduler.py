@@ -80,7 +80,7 @@ def test_missed_ticks_are_not_made_up_for() -> None:
     assert late.retries
     assert late.clean
     after = scheduler.tick(START + 100_000.05)
-    assert not (after.retries or after.wishes or after.clean or after.purge)
+    assert not any((after.retries, after.wishes, after.clean, after.purge))
 
 
 def test_a_clock_set_forward_makes_everything_due() -> None:

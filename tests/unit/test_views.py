@@ -133,7 +133,9 @@ def test_a_body_that_is_no_text_is_shown_in_base64(capsys: Read) -> None:
 def test_facts_are_a_line_each(capsys: Read) -> None:
     views.facts("title", {"daemon": "running", "waiting_for": {"bob": 2, "carl": 1}, "none": {}, "list": ["a", "b"],
                           "alarm": None})  # fmt: skip
-    assert capsys.readouterr().out == "daemon\trunning\nwaiting_for\tbob 2, carl 1\nnone\tnone\nlist\ta, b\nalarm\tnone\n"
+    assert (
+        capsys.readouterr().out == "daemon\trunning\nwaiting_for\tbob 2, carl 1\nnone\tnone\nlist\ta, b\nalarm\tnone\n"
+    )
 
 
 def test_settings_say_where_they_come_from(capsys: Read) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -111,14 +112,14 @@ def test_a_body_is_cut_to_its_content_length(length: str, body: bytes) -> None:
         ({"content_length": "+5"}, 400),
         ({"content_length": "5x"}, 400),
         ({"content_length": ""}, 400),
-        ({"content_length": "٥"}, 400),
+        ({"content_length": "\u0665"}, 400),
         ({"content_length": "²"}, 400),
         ({"cseq": "1 INVITE"}, 400),
         ({"cseq": None}, 400),
         ({"max_forwards": "0"}, 483),
     ],
 )
-def test_an_unsound_request(changed: dict[str, str | None], status: int) -> None:
+def test_an_unsound_request(changed: dict[str, Any], status: int) -> None:
     with pytest.raises(BadRequest) as caught:
         check(request(**changed))
     assert caught.value.status == status
@@ -212,7 +213,7 @@ def test_a_folded_header_is_kept_on_one_line() -> None:
 
 def test_bytes_that_are_not_utf_8_come_out_as_they_came() -> None:
     got = request("MESSAGE", "sip:bob@home.lan", "Subject: Jos\udce9")
-    out = replay(waiting(message(kept=kept_headers(got))), "sip:b@h", (), trusted=True)
+    out = replay(waiting(message(kept=kept_headers(got))), "sip:b@h", (), call_id="c1", trusted=True)
     assert (b"Subject", b"Jos\xe9") in out.headers
 
 
@@ -253,14 +254,18 @@ def test_a_request_is_known_by_call_id_cseq_tag_owner_and_body() -> None:
 # -- replay --------------------------------------------------------------------------------------------------------
 def test_a_replay_repeats_the_message() -> None:
     stored = message(
-        body=b"\x00\xff", ctype='a/b; c="d"', kept="Subject: Hi\r\nX-A: b: c\r\n", from_='"A" <sip:a@b>', to="B <sip:b@h>"
+        body=b"\x00\xff",
+        ctype='a/b; c="d"',
+        kept="Subject: Hi\r\nX-A: b: c\r\n",
+        from_='"A" <sip:a@b>',
+        to="B <sip:b@h>",
     )
-    out = replay(waiting(stored), "sip:bob@127.0.0.1:5090", ("<sip:p;lr>",), trusted=False)
+    out = replay(waiting(stored), "sip:bob@127.0.0.1:5090", ("<sip:p;lr>",), call_id="c1", trusted=False)
     assert out == Outgoing(
         target="sip:bob@127.0.0.1:5090",
         from_='"A" <sip:a@b>',
         to="B <sip:b@h>",
-        call_id="9-0123456789abcdef-1@msilo-lite",
+        call_id="c1",
         headers=(
             (b"Date", b"Fri, 15 Jan 2027 08:00:00 GMT"),
             (b"X-MSilo-ID", b"9-0123456789abcdef"),
@@ -276,8 +281,8 @@ def test_a_replay_repeats_the_message() -> None:
 @pytest.mark.parametrize("name", ["P-Asserted-Identity", "p-preferred-identity"])
 def test_identity_stays_inside_the_trust_domain(name: str) -> None:
     item = waiting(message(kept=f"{name}: <sip:a@b>\r\nX: y\r\n"))
-    inside = {key for key, _ in replay(item, "sip:b@h", (), trusted=True).headers}
-    outside = {key for key, _ in replay(item, "sip:b@h", (), trusted=False).headers}
+    inside = {key for key, _ in replay(item, "sip:b@h", (), call_id="c1", trusted=True).headers}
+    outside = {key for key, _ in replay(item, "sip:b@h", (), call_id="c1", trusted=False).headers}
     assert inside - outside == {name.encode()}
 
 
@@ -304,7 +309,7 @@ def written(out: Outgoing) -> bytes:
 def test_replay_size_is_an_upper_bound_and_a_close_one(size: int, kept: str) -> None:
     stored = message(body=b"x" * size, kept=kept, from_='"Zoë" <sip:a@b>')
     item = waiting(stored, msilo_id="f" * (MSILO_ID - 17) + "-" + "0" * 16)
-    real = len(written(replay(item, stored.owner.uri, (), trusted=True)))
+    real = len(written(replay(item, stored.owner.uri, (), call_id="c1", trusted=True)))
     assert real <= replay_size(stored, AGENT) <= real + 64
 
 
