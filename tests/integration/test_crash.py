@@ -77,7 +77,7 @@ def identity(one: Sip) -> tuple[str, str, bytes]:
     return one.headers["x-msilo-id"], one.headers["date"], one.body
 
 
-@pytest.mark.parametrize(("seed", "answer_last"), [(0, True), (1, False), (2, True)])
+@pytest.mark.parametrize(("seed", "answer_last"), [(0, True), (1, False)])
 def test_a_replay_goes_on_after_a_crash(tmp_path: Path, seed: int, answer_last: bool) -> None:
     count = 80  # more than one claim
     answered = random.Random(seed).randrange(1, count - 5)

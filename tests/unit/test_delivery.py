@@ -58,8 +58,9 @@ OTHER_DEVICE = Verdict(Event.MISSED, Lane.STOP, timer=False)
 LOOP = Verdict(Event.MISSED, Lane.STOP, alarm=True)
 REFUSED = Verdict(Event.REFUSED, Lane.NEXT, timer=False)
 HELD = Verdict(Event.RELEASE, Lane.HOLD, alarm=True)
+SUSPECT = Verdict(Event.MISSED, Lane.ASIDE, alarm=True, suspect=True)
 SINGLE = {
-    AWAY: (403, 404, 410, 430, 480, 486, 491, 503, 504, 604),
+    AWAY: (404, 410, 430, 480, 486, 491, 503, 504, 604),
     UNFIT: (413, 415, 420, 488, 493, 513),
     OTHER_DEVICE: (405, 501),
     LOOP: (482, 483),
@@ -83,8 +84,8 @@ def test_every_final_code_of_a_phone(hundred: int) -> None:
 @pytest.mark.parametrize("hundred", [2, 3, 4, 5, 6])
 def test_every_final_code_of_the_proxy(hundred: int) -> None:
     codes = range(100 * hundred, 100 * hundred + 100)
-    refuses_us = {401, 403, 407}
-    wanted = {code: HELD if code in refuses_us else expected(code) for code in codes}
+    refuses_us = {401: HELD, 403: SUSPECT, 407: HELD}
+    wanted = {code: refuses_us.get(code) or expected(code) for code in codes}
     assert {code: judge(code, by_proxy=True) for code in codes} == wanted
 
 

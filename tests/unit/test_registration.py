@@ -107,7 +107,7 @@ def test_a_path_can_be_followed(value: str) -> None:
     assert parse_uri(parse_address(hop).uri).host == "127.0.0.1"
 
 
-@pytest.mark.parametrize("value", ["garbage", "<tel:+1>", "<sip:127.0.0.1;x=\udcff>", "<>", "<sip:a@b", "<sip:p>\r;x"])
+@pytest.mark.parametrize("value", ["garbage", "<tel:+1>", "<sip:127.0.0.1;x=\udcff>", "<>", "<sip:p>\r;x"])
 def test_a_path_that_cannot_be_followed_is_refused(value: str) -> None:
     with pytest.raises(BadRequest) as caught:
         judged(PHONE, more=(f"Path: {value}",))

@@ -192,7 +192,7 @@ def test_no_answer_at_all(rig: Rig) -> None:
     (send,) = rig.wake(BOB)
     assert rig.answer(send, NO_ANSWER) == []
     rig.turn()
-    assert [(item.attempts, item.code, item.reason) for item in rig.box()] == [(1, None, "no answer"), (0, None, "")]
+    assert [(item.attempts, item.code, item.reason) for item in rig.box()] == [(1, None, "no answer"), (0, None, None)]
     assert trouble(rig) == (60, 1, "no answer")
 
 

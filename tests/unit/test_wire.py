@@ -315,9 +315,20 @@ def test_replay_size_is_an_upper_bound_and_a_close_one(size: int, kept: str) -> 
 
 def test_accepted_means_replayable() -> None:
     room = MAX_REQUEST - replay_size(message(body=b""), AGENT)
-    fits(message(body=b"x" * room), AGENT)
+    fits(message(body=b"x" * room), AGENT, 0)
     with pytest.raises(BadRequest) as caught:
-        fits(message(body=b"x" * (room + 1)), AGENT)
+        fits(message(body=b"x" * (room + 1)), AGENT, 0)
+    assert caught.value.status == 513
+
+
+def test_room_is_left_for_a_contact_longer_than_the_aor() -> None:
+    """What is accepted fits PJSIP's buffer also with a Request-URI and Route of that length."""
+    target = 400
+    aor = len(BOB.uri)
+    room = RECEIVE_BUFFER - 1 - replay_size(message(body=b""), AGENT) - (target - aor)
+    fits(message(body=b"x" * room), AGENT, target)
+    with pytest.raises(BadRequest) as caught:
+        fits(message(body=b"x" * (room + 1)), AGENT, target)
     assert caught.value.status == 513
 
 
