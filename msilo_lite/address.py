@@ -111,7 +111,10 @@ def parse_uri(text: str) -> sipmessage.URI:
         raise BadRequest(416, f"the URI scheme {scheme} is not served")
     text = f"{scheme.lower()}:{rest}"
     try:
-        return sipmessage.URI.parse(text)
+        uri = sipmessage.URI.parse(text)
+        if uri.user and "\ufffd" in uri.user:  # two users must not become one mailbox
+            raise BadRequest(400, f"{text!r} has escapes that are not UTF-8")
+        return uri
     except (ValueError, TypeError) as error:  # TypeError: a parameter named like an argument of sipmessage's own
         form = _ANY_HOST.fullmatch(text)
         if form is None or form["host"] == _STAND_IN:

@@ -17,11 +17,12 @@ from ipaddress import ip_address
 
 from . import __version__, wire
 from .address import Aor, Endpoint, is_literal, parse_address, parse_uri
+from .bindings import USUAL_CONTACT, Bindings
 from .config import Config
 from .errors import Refused, SipError, StoreError
 from .message import Turn
 from .policy import Policy
-from .registration import USUAL_CONTACT, Bindings, judge
+from .registration import judge
 from .replay import Replay, Send
 from .scheduler import Scheduler
 from .silo import Places, Silo

@@ -16,12 +16,14 @@ import sqlalchemy as sa
 
 from .address import Aor
 from .delivery import WAITING, State
+from .engine import atomic, open_engine, translated
 from .errors import NotFound, StoreError
 from .message import Contact, Recipient, Waiting
 from .rows import contact_of, from_db, recipient_of, waiting_of
 from .schema import MIGRATIONS, contact, counter, daemon, ledger, recipient, silo, wish
-from .store import atomic, open_engine, translated
 
+LARGEST_ID = 2**63 - 1
+"SQLite's."
 BATCH = 500
 "Rows a purge deletes in one commit."
 
@@ -71,7 +73,8 @@ class Inbox:
         """One message of the box. Raises NotFound."""
         query = sa.select(silo, ledger).select_from(silo.outerjoin(ledger, ledger.c.silo_id == silo.c.id))
         with translated("cannot read"):
-            row = self._c.execute(query.where(silo.c.id == silo_id)).mappings().first()
+            there = 0 <= silo_id <= LARGEST_ID
+            row = self._c.execute(query.where(silo.c.id == silo_id)).mappings().first() if there else None
         if row is None:
             raise NotFound(f"no message {silo_id} is waiting; `msilo-lite list` shows those that are")
         return waiting_of(row)

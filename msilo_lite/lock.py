@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .errors import InUse
+from .errors import InUse, StoreError
 
 LOCK_TRIES, LOCK_PAUSE = 10, 0.05
 "A command that looks whether a daemon is up holds the lock for a moment; seconds."
@@ -17,10 +17,16 @@ LOCK_TRIES, LOCK_PAUSE = 10, 0.05
 
 @contextmanager
 def sole_user(file: Path) -> Iterator[None]:
-    """Hold the lock beside the database file. Raises InUse when another process delivers from it."""
+    """Hold the lock beside the database file.
+
+    Raises InUse when another process delivers from it and StoreError when there is no place for it.
+    """
     path = _beside(file)
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    number = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        number = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+    except OSError as error:
+        raise StoreError(f"cannot open {file}: {error.strerror}") from error
     try:
         if not _locked(number):
             holder = os.read(number, 20).decode(errors="replace").strip() or "unknown"
@@ -54,7 +60,7 @@ def is_served(file: Path) -> bool:
     """Whether a daemon holds the lock of this file; looks without leaving a trace."""
     try:
         number = os.open(_beside(file), os.O_RDONLY)
-    except FileNotFoundError:
+    except OSError:
         return False
     try:
         fcntl.flock(number, fcntl.LOCK_SH | fcntl.LOCK_NB)

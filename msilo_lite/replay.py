@@ -11,12 +11,12 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 
 from .address import Aor, is_literal, parse_address, parse_uri
+from .bindings import Bindings
 from .delivery import REFUSED_BY_PROXY, STEP_ASIDE_AFTER, Event, Verdict, judge
 from .delivery import Lane as Then
 from .errors import SipError
 from .message import Recipient, Waiting
 from .policy import MINUTE, retry_at
-from .registration import Bindings
 from .silo import Silo
 from .wire import Answer, hidden_route, redirect, retry_after
 

@@ -92,7 +92,7 @@ def waiting_of(row: sa.RowMapping) -> Waiting:
     A ledger row counts only where arrival, sender and body agree: Kamailio's own table reuses ids. Without one the
     message is pending, `known` is False and the caller gives it an id.
     """
-    body = bytes(row[silo.c.body] or b"")
+    body = _body(row[silo.c.body])
     known = (
         row[ledger.c.id] is not None
         and row[ledger.c.arrived] == row[silo.c.inc_time]
@@ -128,6 +128,11 @@ def waiting_of(row: sa.RowMapping) -> Waiting:
     )
 
 
+def _body(value: bytes | str | None) -> bytes:
+    """A body; others may have stored it as text."""
+    return value.encode("utf-8", "surrogateescape") if isinstance(value, str) else bytes(value or b"")
+
+
 def contact_row(one: Contact) -> dict[str, Any]:
     """What goes into the table of bindings."""
     return {
@@ -137,7 +142,7 @@ def contact_row(one: Contact) -> dict[str, Any]:
         "path": to_db(PATH_SEPARATOR.join(one.path)),
         "expires": one.expires,
         "takes_message": int(one.takes_message),
-        "updated": int(one.updated),
+        "updated": one.updated,
         "call_id": to_db(one.call_id),
         "cseq": one.cseq,
     }

@@ -6,7 +6,7 @@ released migration is never edited: a change is a new one at the end. `PRAGMA us
 
 from __future__ import annotations
 
-from sqlalchemy import BLOB, Column, Index, Integer, MetaData, Table, Text
+from sqlalchemy import BLOB, Column, Float, Index, Integer, MetaData, Table, Text
 from sqlalchemy.types import String
 
 metadata = MetaData()
@@ -76,7 +76,7 @@ contact = Table(
     Column("path", Text, nullable=False),
     Column("expires", Integer, nullable=False),
     Column("takes_message", Integer, nullable=False),
-    Column("updated", Integer, nullable=False),
+    Column("updated", Float, nullable=False),
     Column("call_id", Text, nullable=False),
     Column("cseq", Integer, nullable=False),
 )
@@ -117,7 +117,7 @@ _FIRST = (
     "CREATE INDEX msilo_ledger_sending ON msilo_ledger (state) WHERE state = 1",
     """CREATE TABLE msilo_contact (
         username TEXT NOT NULL, domain TEXT NOT NULL, uri TEXT NOT NULL, path TEXT NOT NULL, expires INTEGER NOT NULL,
-        takes_message INTEGER NOT NULL, updated INTEGER NOT NULL, call_id TEXT NOT NULL, cseq INTEGER NOT NULL,
+        takes_message INTEGER NOT NULL, updated REAL NOT NULL, call_id TEXT NOT NULL, cseq INTEGER NOT NULL,
         PRIMARY KEY (username, domain, uri)) WITHOUT ROWID""",
     """CREATE TABLE msilo_recipient (
         username TEXT NOT NULL, domain TEXT NOT NULL, next_try INTEGER, tries INTEGER NOT NULL, code INTEGER,

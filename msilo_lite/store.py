@@ -7,21 +7,17 @@ turn are single indexed look-ups; `test_plans` holds that none of them scans. Wh
 from __future__ import annotations
 
 import json
-import os
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert as upsert
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from .address import Aor
 from .delivery import State
+from .engine import atomic, migrate, open_engine, translated
 from .errors import StoreError
 from .message import Contact, Recipient, Settled, Turn, Waiting
 from .rows import (
@@ -36,11 +32,8 @@ from .rows import (
     to_db,
     waiting_of,
 )
-from .schema import MIGRATIONS, SILO_VERSION, contact, counter, daemon, ledger, metadata, recipient, silo, version, wish
+from .schema import contact, counter, daemon, ledger, recipient, silo, wish
 
-BUSY_SECONDS = 1.0
-"How long a statement waits for another process's lock."
-_PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=OFF", "temp_store=MEMORY")
 _P = sa.bindparam
 
 
@@ -77,7 +70,6 @@ _PENDING = (
     .select_from(silo.outerjoin(ledger, ledger.c.silo_id == silo.c.id))
     .where(
         silo.c.username == _P("user"), silo.c.domain == _P("host"), silo.c.snd_time == 0, silo.c.id > _P("after"),
-        sa.or_(ledger.c.state.is_(None), ledger.c.state == State.PENDING),
     )
     .order_by(silo.c.id)
     .limit(_P("most"))
@@ -92,71 +84,13 @@ _DUE = (
 _LAPSED = (
     sa.select(silo, ledger)
     .select_from(silo.outerjoin(ledger, ledger.c.silo_id == silo.c.id))
-    .where(silo.c.exp_time <= _P("now"), sa.or_(ledger.c.state.is_(None), ledger.c.state != State.SENDING))
+    .where(
+        silo.c.exp_time <= _P("now"),
+        sa.or_(ledger.c.state.is_(None), ledger.c.state != State.SENDING, ledger.c.arrived != silo.c.inc_time),
+    )
     .order_by(silo.c.exp_time)
     .limit(_P("most"))
 )
-
-
-def open_engine(file: Path, *, create: bool) -> sa.Engine:
-    """An engine on the file, which is created 0600 in a directory made 0700 where `create` allows it."""
-    if create:
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
-    url = sa.URL.create("sqlite", database=f"file:{quote(str(file.absolute()))}", query={"mode": "rw", "uri": "true"})
-    engine = sa.create_engine(url, connect_args={"timeout": BUSY_SECONDS, "isolation_level": None})
-
-    @sa.event.listens_for(engine, "connect")
-    def _prepare(connection: Any, _record: Any) -> None:
-        for pragma in _PRAGMAS:
-            connection.execute(f"PRAGMA {pragma}")
-
-    return engine
-
-
-@contextmanager
-def translated(what: str) -> Iterator[None]:
-    """SQLAlchemy's and the file system's errors as StoreError, cause kept."""
-    try:
-        yield
-    except DBAPIError as error:
-        raise StoreError(f"{what}: {error.orig}") from error
-    except OSError as error:
-        raise StoreError(f"{what}: {error}") from error
-    except (SQLAlchemyError, ValueError, OverflowError) as error:  # ValueError: text that is no UTF-8
-        raise StoreError(f"{what}: {error}", lasting=True) from error
-
-
-@contextmanager
-def atomic(connection: sa.Connection) -> Iterator[None]:
-    """One transaction, whole or not at all. A full disk makes SQLite roll back by itself."""
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.exec_driver_sql("COMMIT")
-    except BaseException:
-        if connection.connection.dbapi_connection.in_transaction:  # type: ignore[union-attr]  # SQLAlchemy's is untyped
-            connection.exec_driver_sql("ROLLBACK")
-        raise
-
-
-def migrate(connection: sa.Connection) -> None:
-    """Create what is missing and apply the migrations this file has not seen; raises StoreError for a newer file."""
-    have = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
-    if have > len(MIGRATIONS):
-        raise StoreError(
-            f"the file was written by a newer msilo-lite (schema {have}, this one knows {len(MIGRATIONS)})"
-        )
-    if have == len(MIGRATIONS):
-        return
-    with atomic(connection):
-        metadata.create_all(connection)
-        row = {"table_name": silo.name, "table_version": SILO_VERSION}
-        connection.execute(upsert(version).on_conflict_do_nothing(), row)
-        for number in range(have, len(MIGRATIONS)):
-            for statement in MIGRATIONS[number]:
-                connection.exec_driver_sql(statement)
-        connection.exec_driver_sql(f"PRAGMA user_version = {len(MIGRATIONS)}")
 
 
 class Store:
@@ -302,8 +236,13 @@ class Store:
         """The oldest messages of an owner that may be sent, above a silo id."""
         with translated("cannot read"):
             self._refresh_ids()
-            query = {"user": owner.user, "host": owner.host, "after": after, "most": most}
-            return [self._waiting(row) for row in self._c.execute(_PENDING, query).mappings()]
+            while True:
+                query = {"user": owner.user, "host": owner.host, "after": after, "most": most}
+                found = [self._waiting(row) for row in self._c.execute(_PENDING, query).mappings()]
+                free = [item for item in found if item.state is State.PENDING]
+                if free or len(found) < most:
+                    return free
+                after = found[-1].silo_id  # a whole page of parked ones
 
     def present(self, silo_ids: list[int]) -> set[int]:
         """Those of these messages that are still in the box."""
@@ -314,7 +253,8 @@ class Store:
         """Messages whose time is over, but for those under way."""
         with translated("cannot read"):
             self._refresh_ids()
-            return [self._waiting(row) for row in self._c.execute(_LAPSED, {"now": now, "most": most}).mappings()]
+            found = [self._waiting(row) for row in self._c.execute(_LAPSED, {"now": now, "most": most}).mappings()]
+        return [item for item in found if item.state is not State.SENDING]
 
     def _waiting(self, row: sa.RowMapping) -> Waiting:
         """A row of the box with its ledger; a ledger that belongs to another message does not count."""

@@ -17,11 +17,11 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("address", "delivery", "policy", "schema", "lock", "phone", "pjsip"),
     ("message", "scheduler", "config", "views"),
     # text of a request, rows of a file, words for a person
-    ("wire", "rows", "reasons"),
+    ("wire", "rows", "reasons", "engine"),
     # the edges: SIP and disk
     ("registration", "sip", "store"),
     # the box; the file as the commands see it
-    ("silo", "inbox"),
+    ("silo", "inbox", "bindings"),
     ("replay",),
     # the parts meet
     ("daemon", "demo"),
@@ -33,7 +33,7 @@ RANK = {name: number for number, names in enumerate(RANKS) for name in names}
 FOREIGN = {
     "ctypes": {"pjsip", "sip"},
     "pjsua2": {"sip"},
-    "sqlalchemy": {"schema", "rows", "store", "inbox"},
+    "sqlalchemy": {"schema", "rows", "engine", "store", "inbox"},
     "rich": {"views"},
     "typer": {"cli"},
     "sipmessage": {"address", "phone"},
@@ -43,7 +43,22 @@ FOREIGN = {
 }
 NOT_PURE = {"asyncio", "fcntl", "logging", "os", "random", "secrets", "select", "signal", "socket", "sqlite3",
             "subprocess", "tempfile", "threading", "time"}  # fmt: skip
-CORE = ("address", "delivery", "message", "policy", "wire", "registration", "reasons", "scheduler", "silo", "replay")
+CORE = (
+    "address", "delivery", "message", "policy", "wire", "registration", "bindings", "reasons", "scheduler", "silo",
+    "replay",
+)  # fmt: skip
+    "address",
+    "delivery",
+    "message",
+    "policy",
+    "wire",
+    "registration",
+    "bindings",
+    "reasons",
+    "scheduler",
+    "silo",
+    "replay",
+)
 MODULES = sorted(PACKAGE.glob("*.py"))
 
 

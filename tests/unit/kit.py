@@ -7,12 +7,13 @@ from itertools import count
 from pathlib import Path
 
 from msilo_lite.address import Aor
+from msilo_lite.bindings import Bindings
 from msilo_lite.delivery import State
 from msilo_lite.errors import SipError, StoreError
 from msilo_lite.inbox import Inbox
 from msilo_lite.message import Contact, Message, Waiting
 from msilo_lite.policy import Policy
-from msilo_lite.registration import Bindings, judge
+from msilo_lite.registration import judge
 from msilo_lite.replay import Replay, Send
 from msilo_lite.silo import Places, Silo
 from msilo_lite.store import Store
