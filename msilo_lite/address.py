@@ -20,6 +20,7 @@ USER_SAFE = "-_.!~*'()&=+$,;?/"
 "What a user part may hold without escapes (RFC 3261 25.1, user-unreserved)."
 _QUOTED = re.compile(r'\s*"(?:[^"\\]|\\.)*"')
 _SCHEME = re.compile(r"(?i)\s*sips?:")
+_ANY_SCHEME = re.compile(r"\s*[A-Za-z][A-Za-z0-9+.-]*:")
 _ANY_HOST = re.compile(
     r"(?P<before>sips?:(?:[^@]*@)?)(?P<host>[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9.])?)"
     r"(?P<after>(?::\d+)?(?:;.*)?)"
@@ -27,6 +28,7 @@ _ANY_HOST = re.compile(
 _STAND_IN = "host.invalid"
 _ADDR_SPEC = re.compile(r"\s*(?P<uri>[A-Za-z][A-Za-z0-9+.-]*:[^\s<>\"]*)\s*")
 _NAME_ADDR = re.compile(r'\s*(?P<name>"(?:[^"\\]|\\.)*"|[^"<>\\]*?)\s*<(?P<uri>[^<>]*)>\s*')
+_TEL = re.compile(r"(?i)tel:[0-9A-F*#+.()-]+(;[^\s<>\"]*)?")
 _TOKENS = re.compile(r"[A-Za-z0-9.!%*_+`'~ -]+")
 _LIST_ITEM = re.compile(r'(?:"(?:[^"\\]|\\.)*"|<[^>]*>|[^,"<])+')
 
@@ -123,16 +125,16 @@ def parse_uri(text: str) -> sipmessage.URI:
     return replace(parse_uri(form["before"] + _STAND_IN + form["after"]), host=form["host"])
 
 
-def parse_address(text: str) -> NameAddr:
-    """One From, To or Contact value. Raises BadRequest (400 or 416)."""
+def parse_address(text: str, *, tel: bool = False) -> NameAddr:
+    """One From, To or Contact value; `tel`: telephone numbers too. Raises BadRequest (400 or 416)."""
     name = _QUOTED.match(text)
-    start = -1 if _SCHEME.match(text) else text.find("<", name.end() if name else 0)
+    start = -1 if _ANY_SCHEME.match(text) else text.find("<", name.end() if name else 0)
     if start < 0:  # addr-spec: what follows a semicolon belongs to the header (RFC 3261 20)
         head, semicolon, rest = text.partition(";")
     else:
         end = text.find(">", start) + 1
         head, semicolon, rest = text[:end], "", text[end:]
-    whole, uri = _name_addr(head)
+    whole, uri = _name_addr(head, tel)
     try:
         parameters = sipmessage.Parameters.parse(semicolon + rest.strip())
     except (ValueError, TypeError) as error:  # TypeError: a parameter named like an argument of sipmessage's own
@@ -141,13 +143,14 @@ def parse_address(text: str) -> NameAddr:
 
 
 @lru_cache(maxsize=4096)
-def _name_addr(text: str) -> tuple[str, str]:
+def _name_addr(text: str, tel: bool) -> tuple[str, str]:
     """The part of an address that repeats, without its parameters: in angle brackets, and the URI alone."""
     form = _ADDR_SPEC.fullmatch(text) or _NAME_ADDR.fullmatch(text)
     if form is None:
         raise BadRequest(400, f"{text!r} is not an address")
     uri = form["uri"].strip()
-    parse_uri(uri)
+    if not (tel and _TEL.fullmatch(uri)):
+        parse_uri(uri)
     name = form.groupdict().get("name") or ""
     if name and not name.startswith('"') and not _TOKENS.fullmatch(name):
         name = f'"{name}"'  # more than tokens and yet no quotes (RFC 3261 25.1), as many phones send it

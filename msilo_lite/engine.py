@@ -27,7 +27,8 @@ def open_engine(file: Path, *, create: bool) -> sa.Engine:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
     url = sa.URL.create("sqlite", database=f"file:{quote(str(file.absolute()))}", query={"mode": "rw", "uri": "true"})
-    engine = sa.create_engine(url, connect_args={"timeout": BUSY_SECONDS, "isolation_level": None})
+    options = {"timeout": BUSY_SECONDS, "isolation_level": None}
+    engine = sa.create_engine(url, connect_args=options, hide_parameters=True)  # they would be messages in a log
 
     @sa.event.listens_for(engine, "connect")
     def _prepare(connection: Any, _record: Any) -> None:
@@ -75,6 +76,7 @@ def migrate(connection: sa.Connection) -> None:
     if have == len(MIGRATIONS):
         return
     with atomic(connection):
+        have = connection.exec_driver_sql("PRAGMA user_version").scalar_one()  # another process may have been first
         metadata.create_all(connection)
         for index in silo.indexes:  # a table of Kamailio's has not all of them
             index.create(connection, checkfirst=True)

@@ -53,6 +53,20 @@ class Module(ctypes.Structure):
     ]  # fmt: skip
 
 
+class OtherUri(ctypes.Structure):
+    """pjsip_other_uri (sip_uri.h), which PJSIP prints as it is: scheme, colon, content."""
+
+    _fields_ = [("vptr", P), ("scheme", Str), ("content", Str)]
+
+
+class FromTo(ctypes.Structure):
+    """The head of pjsip_fromto_hdr (sip_msg.h); its layout has no build-time options either."""
+
+    _fields_ = [
+        ("prev", P), ("next", P), ("type", ctypes.c_int), ("name", Str), ("short_name", Str), ("vptr", P), ("uri", P),
+    ]  # fmt: skip
+
+
 class Method(ctypes.Structure):
     """pjsip_method: PJSIP_OTHER_METHOD and the name."""
 
@@ -76,7 +90,11 @@ SIGNATURES: dict[str, tuple[Any, ...]] = {
     "pjsip_rx_data_clone": (ctypes.c_int, P, ctypes.c_uint, ctypes.POINTER(P)),
     "pjsip_rx_data_free_cloned": (ctypes.c_int, P),
     "pjsip_endpt_respond_stateless": (ctypes.c_int, P, P, ctypes.c_int, P, P, P),
-    "pjsip_endpt_create_request": (ctypes.c_int, P, P, P, P, P, P, P, ctypes.c_int, P, ctypes.POINTER(P)),
+    "pjsip_endpt_create_request_from_hdr": (ctypes.c_int, P, P, P, P, P, P, P, ctypes.c_int, P, ctypes.POINTER(P)),
+    "pjsip_parse_uri": (P, P, P, ctypes.c_size_t, ctypes.c_uint),
+    "pjsip_from_hdr_create": (P, P),
+    "pjsip_to_hdr_create": (P, P),
+    "pjsip_other_uri_create": (P, P),
     "pjsip_endpt_send_request": (ctypes.c_int, P, P, ctypes.c_int32, P, SEND_DONE),
     "pjsip_generic_string_hdr_create": (P, P, P, P),
     "pjsip_parse_hdr": (P, P, P, P, ctypes.c_size_t, P),
@@ -209,6 +227,49 @@ def header_list(api: CApi, headers: Iterable[tuple[bytes, bytes]], at: int | Non
         yield made
     finally:
         made.release()
+
+
+class RequestLine:
+    """What a request begins with, built on a pool that is given back by `release`: PJSIP copies it into the request.
+
+    From and To are written byte for byte: PJSIP's own SIP URIs would lose a port (which RFC 3261 table 1 forbids there,
+    and half the world sends) and rewrite escapes and quotes.
+    """
+
+    def __init__(self, api: CApi, method: bytes) -> None:
+        self._api = api
+        self._pool = api.pjsua_pool_create(b"request", 1024, 1024)
+        self._kept: list[Any] = [method]
+        self._method = Method(OTHER_METHOD, pj_str(method))
+
+    def _address(self, header: int, text: bytes) -> int:
+        """Put a whole name-addr into a From or To as a URI that PJSIP prints as it is."""
+        scheme, _, content = text.partition(b":")
+        self._kept += [scheme, content]
+        uri = OtherUri.from_address(self._api.pjsip_other_uri_create(self._pool))
+        uri.scheme, uri.content = pj_str(scheme), pj_str(content)
+        FromTo.from_address(header).uri = ctypes.addressof(uri)
+        return header
+
+    def create(self, endpoint: int, target: bytes, from_: bytes, to: bytes, call_id: bytes) -> P:
+        """A tx_data, which is the caller's. `from_` and `to` are name-addrs. Raises SipError."""
+        api, pool = self._api, self._pool
+        buffer = ctypes.create_string_buffer(target)
+        uri = api.pjsip_parse_uri(pool, buffer, len(target), 0)
+        if not uri:
+            raise SipError(f"PJSIP cannot parse the Request-URI {target.decode(errors='replace')}")
+        sender = self._address(api.pjsip_from_hdr_create(pool), from_)
+        receiver = self._address(api.pjsip_to_hdr_create(pool), to)
+        name, value = pj_str(b"Call-ID"), pj_str(call_id)
+        call = api.pjsip_generic_string_hdr_create(pool, ctypes.byref(name), ctypes.byref(value))
+        data, method = P(), ctypes.byref(self._method)
+        arguments = (endpoint, method, uri, sender, receiver, None, call, 1, None, ctypes.byref(data))
+        api.check(api.pjsip_endpt_create_request_from_hdr(*arguments), "building the request")
+        return data
+
+    def release(self) -> None:
+        """Give the pool back."""
+        self._api.pj_pool_release(self._pool)
 
 
 def register_module(api: CApi, endpoint: int, on_request: Callable[[int], int]) -> tuple[Any, ...]:

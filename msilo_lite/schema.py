@@ -127,6 +127,7 @@ _FIRST = (
     """CREATE TABLE msilo_wish (
         id INTEGER PRIMARY KEY AUTOINCREMENT, verb TEXT NOT NULL, username TEXT NOT NULL, domain TEXT NOT NULL,
         asked INTEGER NOT NULL, result TEXT NOT NULL, done INTEGER NOT NULL)""",
+    "CREATE INDEX msilo_wish_open ON msilo_wish (id) WHERE done = 0",
     "CREATE TABLE msilo_daemon (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
 )
 

@@ -39,6 +39,8 @@ class Places:
 
     def shown(self, address: NameAddr) -> tuple[str, str]:
         """To as it is replayed, name-addr and URI: our own address becomes the first domain."""
+        if address.uri.lower().startswith("tel:"):
+            return address.text, address.uri
         uri = parse_uri(address.uri)
         if not self.domains or uri.host.lower() not in self.own:
             return address.text, address.uri
@@ -80,7 +82,8 @@ class Silo:
         return message
 
     def _message(self, request: Request, ctype: str, body: bytes, now: int) -> Message:
-        from_, to = parse_address(plain(request, "from")), parse_address(plain(request, "to"))
+        from_ = parse_address(plain(request, "from"), tel=True)  # a text from the telephone network
+        to = parse_address(plain(request, "to"), tel=True)
         owner = self.places.aor(request.target) or self.places.aor(to.uri)
         if owner is None:
             raise BadRequest(404, "neither the Request-URI nor To names a user of ours")

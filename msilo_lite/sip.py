@@ -14,19 +14,17 @@ from ipaddress import ip_address
 from typing import Any, Protocol
 
 from .address import Endpoint, parse_address, parse_uri
-from .errors import SipError
+from .errors import BadRequest, SipError
 from .pjsip import (
     MSG_DATA_SIZE,
-    OTHER_METHOD,
     SEND_DONE,
     CApi,
-    Method,
     P,
+    RequestLine,
     Str,
     header_list,
     interface_addresses,
     learn_layout,
-    pj_str,
     register_module,
     watch_dropped,
 )
@@ -36,7 +34,9 @@ log = logging.getLogger(__name__)
 pjsip_log = logging.getLogger("msilo_lite.pjsip")
 
 OURS = frozenset({b"MESSAGE", b"REGISTER", b"OPTIONS"})
-"Methods handed to the listener; the rest is left to PJSIP."
+"Methods handed to the listener."
+LEFT = frozenset({b"ACK", b"CANCEL", b"NOTIFY", b"SUBSCRIBE"})
+"Methods left to PJSIP; it also takes whatever belongs to a dialog of its own before we see it."
 ALLOW = b"MESSAGE, REGISTER, OPTIONS"
 
 
@@ -109,8 +109,6 @@ class Agent:
         self._endpt = self._api.pjsua_get_pjsip_endpt()
         self._rx, self._event = pj.SipRxData(), pj.SipEvent()
         self._rx_at, self._event_at = int(self._rx.this), int(self._event.this)
-        self._method_name = b"MESSAGE"
-        self._method = Method(OTHER_METHOD, pj_str(self._method_name))
         self._on_done = SEND_DONE(self._done)
         self._kept = register_module(self._api, self._endpt, self._on_request)
         self._kept_too = watch_dropped(self._api, self._endpt, self._on_dropped)
@@ -165,7 +163,7 @@ class Agent:
                 return 1
             if ours:
                 self._hand_over(raw, host, int(port), self._clone(rdata))
-            elif method == b"INVITE":  # pjsua would look for a media session and say 500
+            elif method not in LEFT:  # RFC 3261 8.2.1; pjsua would look for a call, or say nothing
                 self._respond(rdata, 405, ((b"Allow", ALLOW),))
                 ours = True
             return int(ours)
@@ -240,15 +238,12 @@ class Agent:
 
     def _create_bare(self, message: Outgoing) -> P:
         """Request line, From, To, Call-ID and CSeq; PJSIP gives back its memory when it fails."""
-        target, from_, to, call_id = (
-            pj_str(text.encode("utf-8", "surrogateescape"))
-            for text in (message.target, message.from_, message.to, message.call_id)
-        )
-        data = P()
-        by = ctypes.byref
-        args = (by(self._method), by(target), by(from_), by(to), None, by(call_id), 1, None, by(data))
-        self._api.check(self._api.pjsip_endpt_create_request(self._endpt, *args), "building the request")
-        return data
+        texts = (message.target, message.from_, message.to, message.call_id)
+        start = RequestLine(self._api, b"MESSAGE")
+        try:
+            return start.create(self._endpt, *(text.encode("utf-8", "surrogateescape") for text in texts))
+        finally:
+            start.release()
 
     def _fill(self, data: P, message: Outgoing) -> None:
         """Headers, Route and body."""
@@ -270,7 +265,10 @@ class Agent:
 
     def _selector_for(self, uri: str) -> Any:
         """The first transport of the address family that the next hop has; PJSIP does not choose IPv6 by itself."""
-        six = parse_uri(uri).host.startswith("[")
+        try:
+            six = parse_uri(uri).host.startswith("[")
+        except BadRequest as error:
+            raise SipError(str(error)) from error
         for endpoint, (selector, _) in self._transports:
             if (":" in endpoint.host) == six:
                 return selector

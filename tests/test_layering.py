@@ -47,18 +47,6 @@ CORE = (
     "address", "delivery", "message", "policy", "wire", "registration", "bindings", "reasons", "scheduler", "silo",
     "replay",
 )  # fmt: skip
-    "address",
-    "delivery",
-    "message",
-    "policy",
-    "wire",
-    "registration",
-    "bindings",
-    "reasons",
-    "scheduler",
-    "silo",
-    "replay",
-)
 MODULES = sorted(PACKAGE.glob("*.py"))
 
 

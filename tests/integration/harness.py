@@ -367,3 +367,13 @@ def largest_file(size: int) -> Iterator[None]:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, old)
+
+
+def on(file: Path) -> tuple[str, str]:
+    """The options that name a database."""
+    return "--db-url", f"sqlite:///{file}"
+
+
+def waiting(file: Path) -> list[int]:
+    """Ids of the messages in the box."""
+    return [row[0] for row in query(file, "SELECT id FROM silo ORDER BY id")]

@@ -55,7 +55,8 @@ def test_what_was_accepted_is_there_exactly_once(tmp_path: Path, seed: int) -> N
     with Serve(tmp_path) as silo, Peer("alice", silo.address) as alice:  # senders come again with what got no answer
         for call_id, raw in requests.items():
             mine = raw.replace(b"127.0.0.1:", f"127.0.0.1:{alice.port};x=".encode(), 1)
-            assert alice.ask(mine).call_id == call_id
+            answer = alice.ask(mine)
+            assert (answer.code, answer.call_id) == (202, call_id)
         silo.stop()
     rows = harness.query(silo.file, "SELECT callid, CAST(body AS TEXT) FROM silo")
     assert sorted(rows) == sorted((call_id, f"text of {call_id}") for call_id in requests)

@@ -36,7 +36,7 @@ CREATE UNIQUE INDEX msilo_ledger_silo ON msilo_ledger (silo_id) WHERE silo_id IS
 CREATE INDEX msilo_ledger_settled ON msilo_ledger (settled) WHERE settled IS NOT NULL;
 CREATE INDEX msilo_ledger_sending ON msilo_ledger (state) WHERE state = 1;
 CREATE TABLE msilo_contact (username TEXT NOT NULL, domain TEXT NOT NULL, uri TEXT NOT NULL, path TEXT NOT NULL,
-    expires INTEGER NOT NULL, takes_message INTEGER NOT NULL, updated INTEGER NOT NULL, call_id TEXT NOT NULL,
+    expires INTEGER NOT NULL, takes_message INTEGER NOT NULL, updated REAL NOT NULL, call_id TEXT NOT NULL,
     cseq INTEGER NOT NULL, PRIMARY KEY (username, domain, uri)) WITHOUT ROWID;
 CREATE TABLE msilo_recipient (username TEXT NOT NULL, domain TEXT NOT NULL, next_try INTEGER, tries INTEGER NOT NULL,
     code INTEGER, reason TEXT NOT NULL, PRIMARY KEY (username, domain)) WITHOUT ROWID;
@@ -44,6 +44,7 @@ CREATE INDEX msilo_recipient_next ON msilo_recipient (next_try) WHERE next_try I
 CREATE TABLE msilo_counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE msilo_wish (id INTEGER PRIMARY KEY AUTOINCREMENT, verb TEXT NOT NULL, username TEXT NOT NULL,
     domain TEXT NOT NULL, asked INTEGER NOT NULL, result TEXT NOT NULL, done INTEGER NOT NULL);
+CREATE INDEX msilo_wish_open ON msilo_wish (id) WHERE done = 0;
 CREATE TABLE msilo_daemon (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
 
