@@ -266,9 +266,13 @@ class Agent:
     def _selector_for(self, uri: str) -> Any:
         """The first transport of the address family that the next hop has; PJSIP does not choose IPv6 by itself."""
         try:
-            six = parse_uri(uri).host.startswith("[")
+            hop = parse_uri(uri)
         except BadRequest as error:
             raise SipError(str(error)) from error
+        asked = "tls" if hop.scheme == "sips" else (hop.parameters.get("transport") or "udp").lower()
+        if asked != "udp":  # PJSIP would say so as well, and leak 7 kB each time
+            raise SipError(f"{uri} asks for {asked}, which is not served; an outbound_proxy can reach it")
+        six = hop.host.startswith("[")
         for endpoint, (selector, _) in self._transports:
             if (":" in endpoint.host) == six:
                 return selector

@@ -124,3 +124,13 @@ def test_a_kill_between_202_and_replay_loses_nothing(tmp_path: Path) -> None:
                 bob.silo = again.address
                 bob.register()
                 assert [one.body for one in bob.take(3)] == texts
+
+
+def test_a_wake_up_that_was_answered_survives_a_crash(tmp_path: Path) -> None:
+    """The 200 to a REGISTER is a promise too: killed while the wake-up settles, the silo delivers after its restart."""
+    with Serve(tmp_path, "--settle", "2") as silo, Peer("bob", silo.address) as bob:
+        texts = write_all(silo, 3)
+        bob.register()
+        silo.kill()
+        with Serve(tmp_path, "--settle", "2"):
+            assert [sip.body for sip in bob.take(3, 10)] == texts
