@@ -98,6 +98,9 @@ class Config(BaseModel):
         if not value:
             return None
         _sip_uri(value, f"{value!r} is not a SIP URI such as sip:192.168.1.1:5060")
+        uri = parse_uri(value)
+        if uri.scheme == "sips" or (uri.parameters.get("transport") or "udp").lower() != "udp":
+            raise ValueError(f"{value!r} asks for another transport, but only udp is served")
         return value
 
     @field_validator("db_url")

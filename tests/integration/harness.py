@@ -91,7 +91,10 @@ def run(folder: Path, *words: str, seconds: float = 20, env: Mapping[str, str] =
 
 def run_on_terminal(folder: Path, *words: str, typed: str = "", seconds: float = 20) -> Ran:
     """Run a command on a terminal of 160 columns; `typed` is what the person types. `out` is all that it shows."""
-    leader, follower = pty.openpty()
+    try:
+        leader, follower = pty.openpty()
+    except OSError as error:  # a chroot without devpts
+        pytest.skip(f"this machine gives no terminal: {error}")
     try:
         fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 160, 0, 0))
         child = subprocess.Popen(

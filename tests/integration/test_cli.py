@@ -353,7 +353,13 @@ def test_dump_can_be_interrupted(tmp_path: Path) -> None:
         silo.kill()
         argv = [*harness.COMMAND, "dump", "bob@home.lan", *on(silo.file)]
         with subprocess.Popen(
-            argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=harness.environment(tmp_path), text=True
+            argv,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=harness.environment(tmp_path),
+            text=True,
+            # a test run in the background of a shell script inherits an ignored SIGINT, a person at a terminal does not
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         ) as child:
             first = bob.receive(10)
             child.send_signal(signal.SIGINT)

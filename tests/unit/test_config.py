@@ -130,6 +130,8 @@ BAD = [
     ("domain", "user@home.lan", "is not a host name"),
     ("domain", "home.lan:5060", "is not a host name"),
     ("domain", "home.lan;transport=udp", "is not a host name"),
+    ("outbound_proxy", "sip:127.0.0.1;transport=tcp", "only udp is served"),
+    ("outbound_proxy", "sips:127.0.0.1", "only udp is served"),
     ("trusted", "192.168.1.5/24", "has host bits set"),
     ("trusted", "home.lan", "does not appear to be"),
     ("outbound_proxy", "127.0.0.1:5060", "is not a SIP URI"),
