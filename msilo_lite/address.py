@@ -43,7 +43,8 @@ class Aor:
     @classmethod
     def parse(cls, text: str) -> Aor:
         """`sip:bob@home.lan` or `bob@home.lan`. Raises BadRequest: 400 when malformed, 404 when it names no user."""
-        aor = aor_of(parse_uri(text if _SCHEME.match(text) else f"sip:{text}"))
+        bare = text.strip().removeprefix("<").removesuffix(">")
+        aor = aor_of(parse_uri(bare if _SCHEME.match(bare) else f"sip:{bare}"))
         if aor is None:
             raise BadRequest(404, f"{text!r} names no user; write USER@HOST, such as bob@home.lan")
         return aor
@@ -122,7 +123,10 @@ def parse_uri(text: str) -> sipmessage.URI:
         if form is None or form["host"] == _STAND_IN:
             raise BadRequest(400, f"{text!r} is not a SIP URI") from error
     # sipmessage refuses hosts such as pbx1 and my_pbx, which home networks have: check the rest with another one
-    return replace(parse_uri(form["before"] + _STAND_IN + form["after"]), host=form["host"])
+    try:
+        return replace(parse_uri(form["before"] + _STAND_IN + form["after"]), host=form["host"])
+    except BadRequest as error:
+        raise BadRequest(400, f"{text!r} is not a SIP URI") from error
 
 
 def parse_address(text: str, *, tel: bool = False) -> NameAddr:

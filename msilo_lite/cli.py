@@ -37,7 +37,8 @@ ConfigFile = Annotated[
 DbUrl = Annotated[str | None, typer.Option("--db-url", help="The database, as sqlite:///FILE.", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 OwnerArg = Annotated[
-    str | None, typer.Argument(help="Whose messages: bob@home.lan or sip:bob@home.lan.", show_default=False)
+    str | None,
+    typer.Argument(metavar="[USER]", help="Whose messages: bob@home.lan or sip:bob@home.lan.", show_default=False),
 ]
 
 
@@ -95,6 +96,10 @@ def serve(
     ] = None,
     expire_time: Annotated[int | None, typer.Option(help="Longest life of a message, in seconds.")] = None,
     settle: Annotated[float | None, typer.Option(help="Seconds between a REGISTER and the first replay.")] = None,
+    max_in_flight: Annotated[int | None, typer.Option(help="Messages under way at once, one for each user.")] = None,
+    check_time: Annotated[int | None, typer.Option(help="Seconds between two runs of the cleaner.")] = None,
+    clean_period: Annotated[int | None, typer.Option(help="Runs of the cleaner between two purges of history.")] = None,
+    history_time: Annotated[int | None, typer.Option(help="Seconds for which history is kept.")] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
 ) -> None:
     """Start the silo: take MESSAGEs, wake on REGISTER, replay in order."""
@@ -107,10 +112,17 @@ def serve(
         outbound_proxy=outbound_proxy,
         expire_time=expire_time,
         settle=settle,
+        max_in_flight=max_in_flight,
+        check_time=check_time,
+        clean_period=clean_period,
+        history_time=history_time,
         log_level=log_level,
     )
     from .serving import serve as run
+    from .views import complain
 
+    for warning in loaded.warnings:
+        complain(warning)
     run(loaded)
 
 
@@ -128,7 +140,7 @@ def list_(
     from . import views
     from .records import listing
 
-    records = listing(_load(config, db_url=db_url).config, _aor(owner) if owner else None, history=history)
+    records = listing(_load(config, db_url=db_url).config, None if owner is None else _aor(owner), history=history)
     if json:
         views.json_list(records)
     else:
@@ -137,16 +149,26 @@ def list_(
 
 @app.command(epilog="Example: msilo-lite show 12")
 def show(
-    number: Annotated[int, typer.Argument(metavar="ID", help="The id that `list` shows.")],
+    number: Annotated[
+        str, typer.Argument(metavar="ID", help="The id that `list` shows, or h and a number from `--all`.")
+    ],
     json: AsJson = False,
     config: ConfigFile = None,
     db_url: DbUrl = None,
 ) -> None:
-    """Show one waiting message with its headers and its body."""
+    """Show one waiting message with its headers and its body, or what became of one that left the box."""
     from . import views
-    from .records import detail
+    from .records import detail, former
 
-    record, headers, body = detail(_load(config, db_url=db_url).config, number)
+    digits = number.removeprefix("h")
+    if not (digits.isascii() and digits.isdigit()):
+        raise ConfigError(f"{number!r} is no id; `msilo-lite list` shows them")
+    loaded = _load(config, db_url=db_url)
+    if digits != number:
+        record = former(loaded.config, int(digits))
+        views.as_json(record) if json else views.message(record, "", None)
+        return
+    record, headers, body = detail(loaded.config, int(digits))
     if json:
         text = views.body_text(record, body)
         whole = {"body": text} if text is not None else {"body_base64": views.encoded(body)}
@@ -157,7 +179,7 @@ def show(
 
 @app.command(epilog="Example: msilo-lite dump bob@home.lan")
 def dump(
-    owner: Annotated[str, typer.Argument(help="Whose messages to deliver: bob@home.lan.")],
+    owner: Annotated[str, typer.Argument(metavar="USER", help="Whose messages to deliver: bob@home.lan.")],
     config: ConfigFile = None,
     db_url: DbUrl = None,
 ) -> None:
@@ -172,7 +194,7 @@ def dump(
         return
     say(f"Delivered {result.delivered} of {counted(result.waiting)} to {who}.")
     if result.reason:
-        raise MsiloError(f"the rest stays: {result.reason}")
+        raise MsiloError(result.reason)
 
 
 @app.command(epilog="Example: msilo-lite purge 12 13 · msilo-lite purge --to bob@home.lan --yes")
@@ -192,16 +214,19 @@ def purge(
     from .views import counted, out, progress, say
 
     found = selected(_load(config, db_url=db_url).config, numbers or [], _aor(to) if to else None)
+    if not found:
+        say("Nothing waits.")
+        return
     if dry_run:
         say(f"Would purge {counted(len(found))}.")
         return
-    if not yes and found:
+    if not yes:
         if not (out.is_terminal and sys.stdin.isatty()):
             raise ConfigError(f"purging {counted(len(found))} needs --yes where nobody can be asked")
         typer.confirm(f"Purge {counted(len(found))} for good?", abort=True)
     with progress(len(found), "purging") as update:
-        gone = purging(_load(config, db_url=db_url).config, found, update)
-    say(f"Purged {counted(gone)}.")
+        gone, late = purging(_load(config, db_url=db_url).config, found, update)
+    say(f"Purged {counted(gone)}." + (f" {counted(late)} on the way may still arrive." if late else ""))
 
 
 @app.command(epilog="Example: msilo-lite status --json")

@@ -13,7 +13,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -24,6 +24,8 @@ from .errors import BadRequest, ConfigError
 
 APP = "msilo-lite"
 ENV_PREFIX = "MSILO_"
+OTHERS = ("config", "require_peers")
+"Variables with our prefix that are no settings: the file's name, and one that the tests read."
 Listed = Annotated[tuple[str, ...], NoDecode]
 "A list; in the environment its items stand behind one another, separated by commas."
 
@@ -64,12 +66,17 @@ class Config(BaseModel):
     history_time: int = Field(
         30 * 86400, ge=300, description="Seconds for which what happened to a message is kept, without its body."
     )
-    log_level: str = Field("warning", pattern="^(debug|info|warning|error)$", description="What goes to the log.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("warning", description="What goes to the log.")
 
     @field_validator("bind", "domain", "trusted", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(item.strip() for item in value.split(",") if item.strip()) if isinstance(value, str) else value
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _any_case(cls, value: Any) -> Any:
+        return value.lower() if isinstance(value, str) else value
 
     @field_validator("bind")
     @classmethod
@@ -90,7 +97,7 @@ class Config(BaseModel):
     @field_validator("trusted")
     @classmethod
     def _check_trusted(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(str(ipaddress.ip_network(item)) for item in value)
+        return tuple(str(_network(item)) for item in value)
 
     @field_validator("outbound_proxy")
     @classmethod
@@ -106,14 +113,15 @@ class Config(BaseModel):
     @field_validator("db_url")
     @classmethod
     def _check_db_url(cls, value: str) -> str:
-        if not value.startswith("sqlite:///") or len(value) == len("sqlite:///"):
+        name = value.removeprefix("sqlite:///")
+        if not value.startswith("sqlite:///") or not name or name.startswith(":memory:"):
             raise ValueError(f"{value!r} is not of the form sqlite:///FILE (four slashes for an absolute path)")
         return value
 
     @property
     def db_file(self) -> Path:
-        """The database file."""
-        return Path(self.db_url.removeprefix("sqlite:///"))
+        """The database file, as an absolute path."""
+        return Path(self.db_url.removeprefix("sqlite:///")).expanduser().absolute()
 
     @property
     def endpoints(self) -> tuple[Endpoint, ...]:
@@ -124,6 +132,16 @@ class Config(BaseModel):
     def networks(self) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
         """`trusted`, parsed."""
         return tuple(ipaddress.ip_network(item) for item in self.trusted)
+
+
+def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError as error:
+        if "host bits" not in str(error):
+            raise
+        whole, alone = ipaddress.ip_network(text, strict=False), text.partition("/")[0]
+        raise ValueError(f"{text} has host bits set; write {whole}, or {alone} for this host alone") from None
 
 
 def _sip_uri(text: str, problem: str) -> None:
@@ -148,6 +166,21 @@ class Loaded:
     "Key to `default`, the file's path, `environment NAME` or `flag --name`."
     file: Path | None
     "The file that was read, if any."
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is allowed and yet hardly meant, a sentence each."""
+        unknown = sorted(
+            name
+            for name in os.environ
+            if name.startswith(ENV_PREFIX)
+            and name.removeprefix(ENV_PREFIX).lower() not in (*Config.model_fields, *OTHERS)
+        )
+        found = [f"{name} in the environment is not a setting and does nothing" for name in unknown]
+        beyond = [str(one) for one in self.config.endpoints if not ipaddress.ip_address(one.host).is_loopback]
+        if beyond and all(network.is_loopback for network in self.config.networks):
+            found.append(f"{beyond[0]} can be reached from outside, but only this machine is trusted: see --trusted")
+        return tuple(found)
 
 
 def load(file: Path | None, flags: Mapping[str, Any]) -> Loaded:
@@ -204,4 +237,5 @@ def _blame(error: ValidationError, origins: Mapping[str, str]) -> NoReturn:
         hint = f"; did you mean {near[0]}?" if near else "; `msilo-lite config show` lists the keys"
         raise ConfigError(f"{key} (from {origin}) is not a setting{hint}") from error
     words = str(first["msg"]).removeprefix("Value error, ")
-    raise ConfigError(f"{key} = {first['input']!r} (from {origin}): {words}") from error
+    given = ", ".join(first["input"]) if isinstance(first["input"], tuple | list) else repr(first["input"])
+    raise ConfigError(f"{key} = {given} (from {origin}): {words}") from error

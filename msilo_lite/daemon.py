@@ -23,7 +23,7 @@ from .errors import Refused, SipError, StoreError
 from .message import Turn
 from .policy import Policy
 from .registration import judge
-from .replay import Replay, Send
+from .replay import NO_WAY, Replay, Send
 from .scheduler import Scheduler
 from .silo import Places, Silo
 from .sip import ALLOW, Agent
@@ -77,7 +77,8 @@ class Daemon:
         self._replay = Replay(self._silo, self._bindings, proxy, config.max_in_flight, troubled)
         self._scheduler = Scheduler(config.settle, config.check_time, config.clean_period)
         self._serving = serving
-        for owner in interrupted:
+        stranded = [one.owner for one in troubled.values() if one.reason == NO_WAY] if proxy else []
+        for owner in (*interrupted, *stranded):  # a proxy was set meanwhile
             self._replay.expect(owner, int(clock()))
         self._inbox: list[tuple[Incoming, Request]] = []
         self._ended: list[tuple[int, Answer]] = []
@@ -145,6 +146,9 @@ class Daemon:
         while not self.stopping:
             self.turn()
         deadline = time.monotonic() + GRACE_SECONDS
+        if self._replay.in_flight:
+            words = "stopping: up to %d s for the answers to %d replays; a second signal ends it now, nothing is lost"
+            log.warning(words, GRACE_SECONDS, self._replay.in_flight)
         self._replay.stop(int(self._clock()), self._scheduler.settling())
         while self._replay.in_flight and time.monotonic() < deadline:
             self.turn()
@@ -340,12 +344,10 @@ class Daemon:
         outgoing = wire.replay(send.item, way.target, way.routes, call_id=call_id, trusted=trusted)
         self.agent.send(send.token, outgoing)
 
-    def deliver(self, owner: Aor, progress: Callable[[], None]) -> None:
-        """One run for one owner: what `dump` does while no other daemon serves the file."""
-        self._replay.wake(owner)
-        while not self._replay.idle:
+    def work_until(self, done: Callable[[], bool]) -> None:
+        """Serve until `done`: what `dump` does while no other daemon serves the file."""
+        while not done():
             self.turn()
-            progress()
         self._commit(int(self._clock()), force=True)
 
     def close(self) -> None:

@@ -69,6 +69,7 @@ def run(tell: Callable[[str, str], None]) -> None:
             )
             _expect(_emptied(Path(name) / "silo.sqlite"), "the box is not empty")
             tell("silo", "every message arrived, in order, and left the box at bob's 200")
+            tell("silo", "next: put it beside your PBX, see examples/kamailio/README.md")
         finally:
             alice.close()
             bob.close()

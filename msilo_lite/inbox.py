@@ -88,6 +88,15 @@ class Inbox:
             for row in self._c.execute(query.order_by(ledger.c.settled, ledger.c.id)).mappings():
                 yield _history_of(row)
 
+    def past(self, ledger_id: int) -> History:
+        """One message that left the box. Raises NotFound."""
+        query = sa.select(ledger).where(ledger.c.settled.is_not(None), ledger.c.id == min(ledger_id, LARGEST_ID))
+        with translated("cannot read"):
+            row = self._c.execute(query).mappings().first()
+        if row is None:
+            raise NotFound(f"the history has no h{ledger_id}; `msilo-lite list --all` shows what it has")
+        return _history_of(row)
+
     def count(self, owner: Aor | None = None) -> int:
         """How many messages are in the box."""
         query = sa.select(sa.func.count()).select_from(silo)
@@ -145,16 +154,18 @@ class Inbox:
             row = self._c.execute(sa.select(wish.c.result, wish.c.done).where(wish.c.id == number)).first()
         return json.loads(row[0] or "{}") if row and row[1] else None
 
-    def purge(self, ids: list[int], now: int) -> int:
-        """Take messages out of the box; their ledger says `cancelled`. Returns how many were there."""
+    def purge(self, ids: list[int], now: int) -> tuple[int, int]:
+        """Take messages out of the box; returns how many were there, and how many of them were on their way."""
         where = ledger.c.silo_id.in_(ids)
         values = {"state": State.CANCELLED, "settled": now, "reason": "purged", "silo_id": None}
         row = {"verb": "reload", "username": "", "domain": "", "asked": now, "result": "", "done": 0}
         with translated("cannot write"), atomic(self._c):
+            sent = sa.select(sa.func.count()).where(where, ledger.c.state == State.SENDING)
+            sending = self._c.execute(sent).scalar_one()
             self._c.execute(sa.update(ledger).where(where, ledger.c.state.in_(WAITING)).values(**values))
             gone = self._c.execute(sa.delete(silo).where(silo.c.id.in_(ids))).rowcount
             self._c.execute(sa.insert(wish), row)
-        return int(gone)
+        return int(gone), int(sending)
 
     def close(self) -> None:
         """Give the file back."""

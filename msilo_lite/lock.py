@@ -11,6 +11,8 @@ from pathlib import Path
 
 from .errors import InUse, StoreError
 
+SQLITE = b"SQLite format 3\0"
+"How every SQLite database begins."
 LOCK_TRIES, LOCK_PAUSE = 10, 0.05
 "A command that looks whether a daemon is up holds the lock for a moment; seconds."
 
@@ -22,6 +24,8 @@ def sole_user(file: Path) -> Iterator[None]:
     Raises InUse when another process delivers from it and StoreError when there is no place for it.
     """
     path = _beside(file)
+    if _is_foreign(file):
+        raise StoreError(f"cannot open {file}: it is no SQLite database; --db-url names another file")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         number = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
@@ -36,6 +40,16 @@ def sole_user(file: Path) -> Iterator[None]:
         yield
     finally:
         os.close(number)
+
+
+def _is_foreign(file: Path) -> bool:
+    """Whether the file is somebody else's: then not even a lock belongs beside it."""
+    try:
+        with file.open("rb") as opened:
+            start = opened.read(len(SQLITE))
+    except OSError:
+        return False  # not there yet, or nothing that can be read: opening it will tell
+    return bool(start) and start != SQLITE
 
 
 def _beside(file: Path) -> Path:

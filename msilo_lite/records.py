@@ -90,12 +90,18 @@ def detail(config: Config, number: int) -> tuple[dict[str, Any], str, bytes]:
     return {**record, **more}, item.message.kept, item.message.body
 
 
+def former(config: Config, number: int) -> dict[str, Any]:
+    """One message that left the box, by its number in the history. Raises NotFound."""
+    with closing(Inbox(config.db_file)) as inbox:
+        return _past(inbox.past(number), int(time.time()))
+
+
 def overview(config: Config) -> dict[str, Any]:
     """The daemon and the box, for `status`."""
     now = int(time.time())
     file = config.db_file
     with closing(Inbox(file)) as inbox:
-        up, facts, oldest = is_served(file), inbox.daemon(), inbox.oldest()
+        up, facts, oldest, owners = is_served(file), inbox.daemon(), inbox.oldest(), dict(inbox.owners())
         alive = (
             {key: facts.get(key) for key in ("pid", "version", "listening", "trusted", "outbound_proxy")} if up else {}
         )
@@ -108,10 +114,10 @@ def overview(config: Config) -> dict[str, Any]:
             "file": str(file),
             "bytes": sum(os.path.getsize(part) for part in _parts(file)),
             "waiting": inbox.count(),
-            "waiting_for": {str(owner): number for owner, number in inbox.owners()},
+            "waiting_for": {str(owner): number for owner, number in owners.items()},
             "oldest": span(now - oldest) if oldest else None,
             "registered": {str(aor): span(one.expires - now) for aor, one in inbox.contacts(now).items()},
-            "troubled": {str(owner): one.reason for owner, one in inbox.recipients().items()},
+            "troubled": {str(who): one.reason for who, one in inbox.recipients().items() if who in owners},
             "counters": inbox.counters(),
         }
 
@@ -128,14 +134,18 @@ def selected(config: Config, numbers: list[int], to: Aor | None) -> list[int]:
         return [item.silo_id for item in inbox.waiting(to)]
 
 
-def purging(config: Config, ids: list[int], update: Callable[[int], None]) -> int:
-    """Purge in short commits, so that a daemon waits for none of them long; returns how many were there."""
-    gone, now = 0, int(time.time())
+def purging(config: Config, ids: list[int], update: Callable[[int], None]) -> tuple[int, int]:
+    """Purge in short commits, so that a daemon waits for none of them long.
+
+    Returns how many were there, and how many of them may still arrive because they were on their way.
+    """
+    gone, late, now = 0, 0, int(time.time())
     with closing(Inbox(config.db_file)) as inbox:
         for start in range(0, len(ids), BATCH):
-            gone += inbox.purge(ids[start : start + BATCH], now)
+            taken, sending = inbox.purge(ids[start : start + BATCH], now)
+            gone, late = gone + taken, late + sending
             update(min(start + BATCH, len(ids)))
-    return gone
+    return gone, late
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,41 +168,52 @@ def deliver(config: Config, owner: Aor, progress: Progress) -> Delivery:
         waiting = inbox.count(owner)
         if not waiting:
             return Delivery(0, 0, "")
+        number = inbox.ask("dump", owner, int(time.time()))
         with progress(waiting, f"delivering to {owner}") as update:
+
+            def done() -> bool:
+                update(waiting - inbox.count(owner))
+                return inbox.granted(number) is not None
+
             try:
                 with sole_user(config.db_file):
-                    return _in_its_place(config, inbox, owner, waiting, update)
+                    _in_its_place(config, inbox, done)
             except InUse:
-                return _through_daemon(inbox, owner, waiting, update)
+                _through_daemon(inbox, owner, done)
+        return _outcome(inbox, owner, waiting, inbox.granted(number) or {})
 
 
-def _in_its_place(config: Config, inbox: Inbox, owner: Aor, waiting: int, update: Callable[[int], None]) -> Delivery:
-    free = tuple(one.rpartition(":")[0] + ":0" for one in config.bind)
-    daemon = Daemon(config.model_copy(update={"bind": free}), serving=False)
+def _in_its_place(config: Config, inbox: Inbox, done: Callable[[], bool]) -> None:
+    """Be the daemon for as long as it takes, on free ports and with the way out that the last one had."""
+    changes: dict[str, Any] = {"bind": tuple(one.rpartition(":")[0] + ":0" for one in config.bind)}
+    if config.outbound_proxy is None:
+        changes["outbound_proxy"] = inbox.daemon().get("outbound_proxy")
+    daemon = Daemon(config.model_copy(update=changes), serving=False)
     try:
-        daemon.deliver(owner, lambda: update(waiting - inbox.count(owner)))
+        daemon.work_until(done)
     finally:
         daemon.close()
-    return _outcome(inbox, owner, waiting)
 
 
-def _through_daemon(inbox: Inbox, owner: Aor, waiting: int, update: Callable[[int], None]) -> Delivery:
-    number = inbox.ask("dump", owner, int(time.time()))
-    left, deadline = waiting, time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        if inbox.granted(number) is not None:
-            return _outcome(inbox, owner, waiting)
-        now_left = inbox.count(owner)
-        if now_left != left:
-            left, deadline = now_left, time.monotonic() + PATIENCE
-            update(waiting - left)
+def _through_daemon(inbox: Inbox, owner: Aor, done: Callable[[], bool]) -> None:
+    left, deadline = inbox.count(owner), time.monotonic() + PATIENCE
+    while not done():
+        if inbox.count(owner) != left:
+            left, deadline = inbox.count(owner), time.monotonic() + PATIENCE
+        if time.monotonic() > deadline:
+            raise MsiloError(f"the daemon made no progress for {PATIENCE:.0f} s; `msilo-lite status` tells more")
         time.sleep(POLL)
-    raise MsiloError(f"the daemon made no progress for {PATIENCE:.0f} s; `msilo-lite status` tells more")
 
 
-def _outcome(inbox: Inbox, owner: Aor, waiting: int) -> Delivery:
-    left = inbox.count(owner)
-    trouble = inbox.recipients().get(owner)
-    first = next(inbox.waiting(owner), None)
-    words = (trouble.reason if trouble else first.reason if first else None) or "it is not reachable"
-    return Delivery(waiting, waiting - left, words if left else "")
+def _outcome(inbox: Inbox, owner: Aor, waiting: int, result: dict[str, Any]) -> Delivery:
+    """What the daemon says it delivered; what left the box in another way is named, not counted."""
+    delivered, left = int(result.get("delivered", 0)), inbox.count(owner)
+    gone = waiting - delivered - left
+    words = []
+    if left:
+        first = next(inbox.waiting(owner), None)
+        reason = result.get("reason") or (first.reason if first else None) or "it is not reachable"
+        words.append(f"{left} stay{'s' if left == 1 else ''}: {reason}")
+    if gone > 0:
+        words.append(f"{gone} left the box in another way; `msilo-lite list --all` tells")
+    return Delivery(waiting, delivered, "; ".join(words))

@@ -22,6 +22,7 @@ from .wire import Answer, hidden_route, redirect, retry_after
 
 CLAIM = 64
 "Messages a lane claims in one commit."
+NO_WAY = "not registered, and no outbound_proxy is set"
 STOPPED, SEEN = "the daemon was stopped", "seen again, about to be tried"
 HOLD_SECONDS = 300
 "How long everything through the proxy rests after it refused us (401, 403, 407)."
@@ -227,7 +228,7 @@ class Replay:
             return Way(owner.uri, (hidden_route(self._proxy),), by_proxy=True)
         contact = self._bindings.newest(owner, now)
         if contact is None:
-            return "not registered, and no outbound_proxy is set"
+            return NO_WAY
         hop = parse_address(contact.path[0]).uri if contact.path else contact.uri
         host = parse_uri(hop).host
         if not is_literal(host):  # PJSIP would look it up on our only thread

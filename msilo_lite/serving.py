@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import signal
 import sys
 from types import FrameType
@@ -50,10 +51,10 @@ def _announce(daemon: Daemon, loaded: Loaded) -> None:
         "way out": config.outbound_proxy or "straight to the Contact that registered last",
         "settings": str(loaded.file) if loaded.file else "defaults (no configuration file)",
     }
-    port = daemon.listening[0].port
+    me = "msilo-lite" if shutil.which("msilo-lite") else sys.argv[0]
     steps = (
-        "msilo-lite demo      see it work without a PBX",
-        "msilo-lite list      what waits, and why",
-        f"let your PBX send MESSAGEs for absent users, and a copy of each REGISTER, to port {port}: see examples/",
+        f"{me} demo    see it work without a PBX",
+        f"{me} list    what waits, and why",
+        "let your PBX send it MESSAGEs and REGISTERs: examples/kamailio/README.md",
     )
     serving([str(one) for one in daemon.listening], str(config.db_file), details, steps)

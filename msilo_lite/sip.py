@@ -129,9 +129,9 @@ class Agent:
             owner = pj.Account()
             owner.create(account)
         except pj.Error as error:
+            hint = "this machine has no such address." if "assign" in error.reason else "is another program there?"
             raise SipError(
-                f"cannot listen on {bind}: {error.reason}; is another program there? "
-                "Name another address with --bind, port 0 takes a free one"
+                f"cannot listen on {bind}: {error.reason}; {hint} Name another one with --bind, port 0 takes a free one"
             ) from error
         selector = ctypes.create_string_buffer(64)
         self._api.pjsua_init_tpselector(owner.getId(), selector)

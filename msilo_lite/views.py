@@ -19,6 +19,7 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from .delivery import State
 
@@ -26,6 +27,10 @@ out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 SHOWN = 500
 "Rows a table on a terminal has at the most."
+NAME_WIDTH = 24
+"Characters of a name in a list; `show` has the whole."
+COLUMNS = {"id": 0, "to": 0, "from": 80, "state": 70, "age": 90, "bytes": 110, "tries": 110}
+"Columns of the list, and how wide a terminal must be to show them; `why` is always there."
 COLOURS = {
     "pending": "yellow",
     "sending": "cyan",
@@ -33,7 +38,7 @@ COLOURS = {
     "delivered": "green",
     "failed": "red",
     "expired": "red",
-    "cancelled": "dim",
+    "purged": "dim",
 }
 
 
@@ -98,48 +103,59 @@ def messages(records: Iterable[Mapping[str, Any]], nothing: str) -> None:
             cells = (record["id"], record["to"], record["from"], record["state"], record["arrived"], record["why"])
             sys.stdout.write("\t".join(map(clean, cells)) + "\n")
         return
+    shown = [name for name, least in COLUMNS.items() if out.width >= least]
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("id", "to", "from", "state", "age", "bytes", "tries"):
-        table.add_column(name, no_wrap=True, justify="right" if name in ("id", "bytes", "tries") else "left")
-    table.add_column("why", overflow="fold")
+    for name in shown:
+        right = name in ("id", "bytes", "tries")
+        longest = NAME_WIDTH if name in ("to", "from") else None
+        table.add_column(name, no_wrap=True, justify="right" if right else "left", max_width=longest, min_width=2)
+    table.add_column("why", overflow="fold", min_width=24, ratio=1)
     rows = 0
     for record in records:
         rows += 1
         if rows <= SHOWN:
-            table.add_row(*_cells(record))
+            shapes = _cells(record)
+            table.add_row(*(shapes[name] for name in shown), shapes["why"])
     if rows:
-        out.print(table)
+        out.print(table, soft_wrap=False)
     else:
         out.print(nothing)
     if rows > SHOWN:
         out.print(f"[dim]… and {rows - SHOWN} more; `msilo-lite list --json` or a pipe shows all[/]")
 
 
-def _cells(record: Mapping[str, Any]) -> tuple[str, ...]:
+def _cells(record: Mapping[str, Any]) -> dict[str, str]:
     state = str(record["state"])
-    return (
-        str(record["id"]),
-        escape(clean(record["to"])),
-        escape(clean(record["from"])),
-        f"[{COLOURS[state]}]{state}[/]",
-        str(record["age"]),
-        str(record["size"]),
-        str(record["attempts"]),
-        escape(clean(record["why"])),
-    )
+    return {
+        "id": str(record["id"]),
+        "to": escape(_short(clean(record["to"]))),
+        "from": escape(_short(clean(record["from"]))),
+        "state": f"[{COLOURS[state]}]{state}[/]",
+        "age": str(record["age"]),
+        "bytes": str(record["size"]),
+        "tries": str(record["attempts"]),
+        "why": escape(clean(record["why"])),
+    }
 
 
-def message(record: Mapping[str, Any], headers: str, body: bytes) -> None:
-    """One message with everything that will be sent."""
+def _short(text: str) -> str:
+    """Names in a list leave room for the reason."""
+    return text if len(text) <= NAME_WIDTH else text[: NAME_WIDTH - 1] + "…"
+
+
+def message(record: Mapping[str, Any], headers: str, body: bytes | None) -> None:
+    """One message with everything that will be sent; without body where none is kept."""
     for key, value in record.items():
         if value not in (None, ""):
             _line(key, str(value))
     for line in filter(None, headers.split("\r\n")):
         _line("header", line)
+    if body is None:
+        return
     text = body_text(record, body)
     shown = text if text is not None else f"({len(body)} bytes that are no text, base64) {encoded(body)}"
     if out.is_terminal:
-        out.print(Panel(escape(shown), title="body", expand=False))
+        out.print(Panel(Text(shown.expandtabs(), overflow="fold"), title="body", expand=False), soft_wrap=False)
     else:
         sys.stdout.write(f"\n{shown}\n")
 
@@ -174,8 +190,9 @@ def facts(title: str, record: Mapping[str, Any]) -> None:
         table.add_column(style="cyan")
         table.add_column(overflow="fold")
         for key, value in record.items():
-            table.add_row(key.replace("_", " "), escape(_words(value)))
-        out.print(table)
+            if value not in (None, "", {}, []):
+                table.add_row(key.replace("_", " "), escape(_words(value)))
+        out.print(table, soft_wrap=False)
         return
     for key, value in record.items():
         sys.stdout.write(f"{key}\t{_words(value)}\n")
@@ -200,7 +217,7 @@ def settings(rows: Iterable[tuple[str, Any, str, str]]) -> None:
         table.add_column(name, overflow="fold")
     for key, value, origin, meaning in rows:
         table.add_row(f"[cyan]{key}[/]", escape(_words(value)), escape(origin), f"[dim]{escape(meaning)}[/]")
-    out.print(table)
+    out.print(table, soft_wrap=False)
 
 
 def serving(listening: Iterable[str], file: str, details: Mapping[str, str], next_steps: Iterable[str]) -> None:
@@ -211,7 +228,7 @@ def serving(listening: Iterable[str], file: str, details: Mapping[str, str], nex
     if out.is_terminal:
         text = "\n".join(f"[cyan]{name:>10}[/]  {escape(value)}" for name, value in lines)
         tries = "\n".join(f"[dim]{'try next' if i == 0 else '':>10}[/]  {escape(step)}" for i, step in enumerate(steps))
-        out.print(Panel(f"{text}\n\n{tries}", title="[bold]msilo-lite[/]", expand=False))
+        out.print(Panel(f"{text}\n\n{tries}", title="[bold]msilo-lite[/]", expand=False), soft_wrap=False)
     else:
         for name, value in lines:
             sys.stdout.write(f"{name}: {value}\n")
@@ -243,5 +260,5 @@ def story(who: str, text: str) -> None:
 
 
 def state_name(state: State) -> str:
-    """A state as the commands spell it."""
-    return state.name.lower()
+    """A state as the commands spell it: what `purge` took away is purged."""
+    return "purged" if state is State.CANCELLED else state.name.lower()

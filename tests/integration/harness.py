@@ -89,14 +89,14 @@ def run(folder: Path, *words: str, seconds: float = 20, env: Mapping[str, str] =
     return Ran(ended.returncode, ended.stdout.decode(), ended.stderr.decode())
 
 
-def run_on_terminal(folder: Path, *words: str, typed: str = "", seconds: float = 20) -> Ran:
-    """Run a command on a terminal of 160 columns; `typed` is what the person types. `out` is all that it shows."""
+def run_on_terminal(folder: Path, *words: str, typed: str = "", seconds: float = 20, columns: int = 160) -> Ran:
+    """Run a command on a terminal; `typed` is what the person types. `out` is all that it shows."""
     try:
         leader, follower = pty.openpty()
     except OSError as error:  # a chroot without devpts
         pytest.skip(f"this machine gives no terminal: {error}")
     try:
-        fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 160, 0, 0))
+        fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
         child = subprocess.Popen(
             [*COMMAND, *words], cwd=folder, env=environment(folder), stdin=follower, stdout=follower, stderr=follower
         )

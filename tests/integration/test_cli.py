@@ -154,7 +154,7 @@ def test_purge_asks_first_and_where_it_cannot_ask_it_refuses(box: Path, tmp_path
     assert "--yes" in refused.sentence
     assert waiting(box) == [2, 3, 4]
     nothing = harness.run(tmp_path, "purge", "--to", "nobody@home.lan", *on(box))
-    assert nothing == Ran(0, "Purged 0 messages.\n", "")
+    assert nothing == Ran(0, "Nothing waits.\n", "")
 
 
 def test_purge_of_an_id_that_is_not_there_takes_nothing(box: Path, tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_purge_wants_exactly_one_choice(box: Path, tmp_path: Path, words: list[s
         (["list", "--db-url", "mysql://x"], ["db_url", "flag --db-url", "sqlite:///FILE"]),
         (["list", "--config", "missing.toml"], ["missing.toml", "does not exist"]),
         (["dump", "home.lan"], ["home.lan", "names no user"]),
-        (["show", "two"], ["integer"]),
+        (["show", "two"], ["is no id"]),
         (["serve", "--colour"], ["--colour"]),
         (["sing"], ["sing"]),
         (["dump"], ["Missing argument"]),
@@ -342,7 +342,7 @@ def test_dump_with_nobody_there_says_why(tmp_path: Path) -> None:
         alone = harness.run(tmp_path, "dump", "bob@home.lan", *on(silo.file))
     for ran in (beside, alone):
         assert (ran.code, ran.out) == (1, "Delivered 0 of 1 message to bob@home.lan.\n")
-        assert ran.sentence == "msilo-lite: the rest stays: not registered, and no outbound_proxy is set"
+        assert ran.sentence == "msilo-lite: 1 stays: not registered, and no outbound_proxy is set"
     assert harness.query(silo.file, "SELECT state FROM msilo_ledger") == [(State.PENDING,)]
 
 
@@ -368,3 +368,42 @@ def test_dump_can_be_interrupted(tmp_path: Path) -> None:
         assert "Traceback" not in complaint
         with Serve(tmp_path, "--settle", "0.1"):  # the attempt that was cut off is made again
             assert bob.take(1)[0].headers["x-msilo-id"] == first.headers["x-msilo-id"]
+
+
+def test_dump_counts_only_what_was_delivered(tmp_path: Path) -> None:
+    """What was purged while it was on its way is no delivery."""
+    with Serve(tmp_path) as silo, Peer("bob", silo.address) as bob:
+        bob.register()
+        bob.write("bob", "to myself")
+        argv = [*harness.COMMAND, "dump", "bob@home.lan", *on(silo.file)]
+        with subprocess.Popen(
+            argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=harness.environment(tmp_path), text=True
+        ) as child:
+            request = bob.receive(10)
+            purged = harness.run(tmp_path, "purge", "1", "--yes", *on(silo.file))
+            bob.reply(request, 486)
+            said, complaint = child.communicate(timeout=10)
+    assert purged.out == "Purged 1 message. 1 message on the way may still arrive.\n"
+    assert (child.returncode, said) == (1, "Delivered 0 of 1 message to bob@home.lan.\n")
+    assert "1 left the box in another way" in complaint
+
+
+def test_show_tells_what_became_of_a_message(box: Path, tmp_path: Path) -> None:
+    assert harness.run(tmp_path, "purge", "2", "--yes", *on(box)).code == 0
+    (past,) = [
+        one for one in harness.run(tmp_path, "list", "--all", "--json", *on(box)).json() if one["state"] == "purged"
+    ]
+    ran = harness.run(tmp_path, "show", past["id"], *on(box))
+    assert "state: purged" in ran.out
+    assert harness.run(tmp_path, "show", "h999", *on(box)).code == 3
+
+
+def test_no_lock_is_left_beside_a_file_of_somebody_else(tmp_path: Path) -> None:
+    (tmp_path / "passwd").write_text("root:x:0:0:root:/root:/bin/bash\n")
+    ran = harness.run(tmp_path, "serve", "--bind", "udp:127.0.0.1:0", "--db-url", f"sqlite:///{tmp_path}/passwd")
+    assert (ran.code, "is no SQLite database" in ran.sentence) == (1, True)
+    assert [file.name for file in tmp_path.iterdir()] == ["passwd"]
+
+
+def test_an_empty_user_is_nobody(box: Path, tmp_path: Path) -> None:
+    assert harness.run(tmp_path, "list", "", *on(box)).code == 2

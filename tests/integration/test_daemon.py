@@ -282,4 +282,15 @@ def test_the_demo_tells_its_story_whatever_the_user_has_configured(tmp_path: Pat
     assert time.monotonic() - began < 10
     assert ran.err == ""
     assert "bob  receives: Dinner at eight 🍝" in ran.out
-    assert ran.out.splitlines()[-1].startswith("  silo  every message arrived")
+    assert ran.out.splitlines()[-2].startswith("  silo  every message arrived")
+
+
+def test_a_proxy_that_was_set_later_is_tried_at_the_start(tmp_path: Path) -> None:
+    """What waited for a Contact no longer needs one."""
+    with Serve(tmp_path) as silo, Peer("alice", silo.address) as alice:
+        alice.write("bob", "hello")
+        assert harness.run(tmp_path, "dump", "bob@home.lan", *harness.on(silo.file)).code == 1
+        silo.stop()
+        proxy = f"sip:127.0.0.1:{alice.port}"
+        with Serve(tmp_path, "--outbound-proxy", proxy, "--check-time", "5", "--max-in-flight", "9"):
+            assert [sip.body for sip in alice.take(1, 5)] == [b"hello"]

@@ -111,7 +111,24 @@ def test_an_empty_proxy_is_none() -> None:
 
 def test_the_database_file() -> None:
     assert load(None, {"db_url": "sqlite:////var/lib/silo.db"}).config.db_file == Path("/var/lib/silo.db")
-    assert load(None, {"db_url": "sqlite:///silo.db"}).config.db_file == Path("silo.db")
+    assert load(None, {"db_url": "sqlite:///silo.db"}).config.db_file == Path.cwd() / "silo.db"
+    assert load(None, {"db_url": "sqlite:///~/silo.db"}).config.db_file == Path.home() / "silo.db"
+
+
+def test_what_is_allowed_and_hardly_meant_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load(None, {}).warnings == ()
+    monkeypatch.setenv("MSILO_SETLE", "3")
+    (warning,) = load(None, {}).warnings
+    assert "MSILO_SETLE" in warning
+    monkeypatch.delenv("MSILO_SETLE")
+    (warning,) = load(None, {"bind": ("udp:0.0.0.0:5070",)}).warnings
+    assert "--trusted" in warning
+    assert load(None, {"bind": ("udp:0.0.0.0:5070",), "trusted": ("192.168.1.0/24",)}).warnings == ()
+
+
+def test_a_level_in_capitals_and_a_network_with_host_bits() -> None:
+    assert load(None, {"log_level": "INFO"}).config.log_level == "info"
+    assert "write 192.168.1.0/24, or 192.168.1.1 for this host alone" in wrong(trusted=("192.168.1.1/24",))
 
 
 def test_a_configuration_cannot_be_changed() -> None:
@@ -138,6 +155,7 @@ BAD = [
     ("outbound_proxy", "tel:+1", "is not a SIP URI"),
     ("db_url", "mysql://kamailio@localhost/kamailio", "is not of the form sqlite:///"),
     ("db_url", "sqlite:///", "is not of the form sqlite:///"),
+    ("db_url", "sqlite:///:memory:", "is not of the form sqlite:///"),
     ("expire_time", "0", "greater than or equal to 1"),
     ("expire_time", "3 days", "valid integer"),
     ("check_time", "0", "greater than or equal to 1"),
@@ -148,7 +166,7 @@ BAD = [
     ("max_in_flight", "0", "greater than or equal to 1"),
     ("max_in_flight", "501", "less than or equal to 500"),
     ("history_time", "1", "greater than or equal to 300"),
-    ("log_level", "loud", "match pattern"),
+    ("log_level", "loud", "should be 'debug', 'info', 'warning' or 'error'"),
 ]
 
 
