@@ -239,7 +239,8 @@ def status(json: AsJson = False, config: ConfigFile = None, db_url: DbUrl = None
     if json:
         views.as_json(record)
     else:
-        views.facts("msilo-lite", record)
+        up = record["daemon"] == "running"
+        views.facts("msilo-lite", record if up else {**record, "daemon": "not running; start `msilo-lite serve`"})
 
 
 @app.command(epilog="Example: msilo-lite demo")

@@ -51,7 +51,8 @@ def _announce(daemon: Daemon, loaded: Loaded) -> None:
         "way out": config.outbound_proxy or "straight to the Contact that registered last",
         "settings": str(loaded.file) if loaded.file else "defaults (no configuration file)",
     }
-    me = "msilo-lite" if shutil.which("msilo-lite") else sys.argv[0]
+    started = "python -m msilo_lite" if sys.argv[0].endswith("__main__.py") else sys.argv[0]
+    me = "msilo-lite" if shutil.which("msilo-lite") else started
     steps = (
         f"{me} demo    see it work without a PBX",
         f"{me} list    what waits, and why",
