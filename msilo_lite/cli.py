@@ -165,8 +165,8 @@ def show(
         raise ConfigError(f"{number!r} is no id; `msilo-lite list` shows them")
     loaded = _load(config, db_url=db_url)
     if digits != number:
-        record = former(loaded.config, int(digits))
-        views.as_json(record) if json else views.message(record, "", None)
+        show_past = views.as_json if json else views.message
+        show_past(former(loaded.config, int(digits)))
         return
     record, headers, body = detail(loaded.config, int(digits))
     if json:

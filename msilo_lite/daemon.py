@@ -171,6 +171,8 @@ class Daemon:
 
     def _patience(self, wait: int) -> int:
         """Milliseconds until there is surely something to do."""
+        if self._resting:
+            return min(wait, IDLE_MS // 2)
         if not self._replay.ready_to_claim and self._silo.turn.empty:
             return min(wait, int(1000 * self._scheduler.wait(self._clock())) + 1)
         return 0 if self._replay.ready_to_claim else min(wait, 5)

@@ -143,7 +143,7 @@ def _short(text: str) -> str:
     return text if len(text) <= NAME_WIDTH else text[: NAME_WIDTH - 1] + "…"
 
 
-def message(record: Mapping[str, Any], headers: str, body: bytes | None) -> None:
+def message(record: Mapping[str, Any], headers: str = "", body: bytes | None = None) -> None:
     """One message with everything that will be sent; without body where none is kept."""
     for key, value in record.items():
         if value not in (None, ""):
