@@ -21,7 +21,7 @@ from .bindings import USUAL_CONTACT, Bindings
 from .config import Config
 from .errors import Refused, SipError, StoreError
 from .message import Turn
-from .policy import Policy
+from .policy import Policy, retry_at
 from .registration import judge
 from .replay import NO_WAY, Replay, Send
 from .scheduler import Scheduler
@@ -47,8 +47,6 @@ PURGE_BATCH = 500
 "Rows the cleaner takes in one commit."
 PRUNE_MOST = 20
 "Such batches of history in one run."
-RACE_SECONDS = 5
-"A MESSAGE this soon after its owner registered was refused by a PBX that did not know yet: no need to wait."
 GRACE_SECONDS = 34
 "How long a stop waits for answers: PJSIP gives up after 32 s (RFC 3261 17.1.2.2, Timer F)."
 RETRY_AFTER = (("Retry-After", "5"),)
@@ -203,9 +201,8 @@ class Daemon:
                 self.agent.answer(incoming.handle, 200)
                 return
             self._to_answer.append((incoming.handle, 202, ()))
-            contact = self._bindings.newest(message.owner, now)
-            if contact and now - contact.updated < RACE_SECONDS:
-                self._scheduler.phone_is_back(message.owner, now)
+            if self._bindings.newest(message.owner, now):  # the PBX may have been a moment too early, or too late
+                self._replay.expect(message.owner, retry_at(int(now), 1), "it came while its owner was registered")
         elif request.method == "REGISTER":
             wire.check(request)
             change = judge(request, self._silo.places.aor, now)

@@ -115,11 +115,11 @@ class Replay:
         """Whether `claim` would find something to do."""
         return bool(self._hungry) or bool(self._queue and len(self._lanes) < self._most)
 
-    def expect(self, owner: Aor, at: int) -> None:
+    def expect(self, owner: Aor, at: int, words: str = SEEN) -> None:
         """An owner is to be tried at `at`, UTC seconds, also if the daemon dies before: it is on disk."""
         old = self._troubled.get(owner)
         if old is None or old.next_try is None or old.next_try > at:
-            self._note(replace(old, next_try=at) if old else Recipient(owner, at, 0, None, SEEN))
+            self._note(replace(old, next_try=at) if old else Recipient(owner, at, 0, None, words))
 
     def retry(self, owner: Aor) -> None:
         """The back-off of an owner is over; when it ends again is set by how this run ends."""

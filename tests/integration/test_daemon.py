@@ -294,3 +294,11 @@ def test_a_proxy_that_was_set_later_is_tried_at_the_start(tmp_path: Path) -> Non
         proxy = f"sip:127.0.0.1:{alice.port}"
         with Serve(tmp_path, "--outbound-proxy", proxy, "--check-time", "5", "--max-in-flight", "9"):
             assert [sip.body for sip in alice.take(1, 5)] == [b"hello"]
+
+
+def test_a_message_for_a_registered_phone_does_not_wait_for_the_next_register(silo: Serve, bob: Peer) -> None:
+    """The PBX may have looked a moment before the REGISTER: the message is tried by time, and `list` says when."""
+    bob.register()
+    bob.write("bob", "hello")
+    (listed,) = harness.run(silo.folder, "list", "--json", *harness.on(silo.file)).json()
+    assert re.search(r"it came while its owner was registered; next attempt in (5\d|60) s", listed["why"])
