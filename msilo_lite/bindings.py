@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from .address import Aor
+from .address import Aor, same_uri
 from .errors import BadRequest
 from .message import Contact, Turn
 from .registration import Registration
@@ -29,11 +29,12 @@ class Bindings:
         Raises BadRequest (500) when a later REGISTER of the same phone came first (RFC 3261 10.3 step 7).
         """
         mine = self._of.setdefault(change.aor, {})
-        for uri in mine if change.clear else [one.uri for one in change.contacts]:
+        for uri in mine if change.clear else [_written(mine, one.uri) for one in change.contacts]:
             old = mine.get(uri)
             if old and old.call_id == change.order[0] and old.cseq > change.order[1]:
                 raise BadRequest(500, "a later REGISTER of this Call-ID was already taken")
-        ended = list(mine) if change.clear else [one.uri for one in change.contacts if one.expires <= now]
+        gone = [_written(mine, one.uri) for one in change.contacts if one.expires <= now]
+        ended = list(mine) if change.clear else gone
         staged = [self._remove(change.aor, uri, turn) for uri in ended]
         staged += [self._set(mine, one, turn) for one in change.contacts if one.expires > now]
         if not mine:
@@ -44,6 +45,9 @@ class Bindings:
         """Remember a binding; the phone need not wait until a refresh that tells nothing new is on disk."""
         if len(one.uri) + sum(map(len, one.path)) > LONGEST_CONTACT:
             return False
+        written = _written(mine, one.uri)
+        if written != one.uri:  # the same binding in other words
+            self._remove(one.aor, written, turn)
         old, mine[one.uri] = mine.get(one.uri), one
         waiting = (one.aor, one.uri) in turn.contacts  # an earlier one is not on disk yet
         turn.contacts[one.aor, one.uri] = one
@@ -68,3 +72,8 @@ class Bindings:
                     self._remove(aor, uri, turn)
             if not mine:
                 del self._of[aor]
+
+
+def _written(mine: dict[str, Contact], uri: str) -> str:
+    """How a binding was written when it was set: Contacts are compared as URIs, not as text (RFC 3261 10.3 step 7)."""
+    return uri if uri in mine else next((old for old in mine if same_uri(old, uri)), uri)

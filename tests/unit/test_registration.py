@@ -301,3 +301,21 @@ def test_bindings_come_back_from_disk() -> None:
     old, new = contact(ONE, updated=NOW), contact(TWO, updated=NOW + 1)
     found = Bindings([new, old]).newest(BOB, NOW + 2)
     assert found is new
+
+
+def test_a_contact_in_other_words_is_the_same_binding(book: Book) -> None:
+    """RFC 3261 10.3 step 7 compares as 19.1.4 does: an un-REGISTER need not repeat the text."""
+    book.take("<sip:bob@127.0.0.1:5090;ob>")
+    book.take("<sip:%62ob@127.0.0.1:5090>")
+    assert book.newest() == "sip:%62ob@127.0.0.1:5090"
+    assert book.staged() == {"sip:bob@127.0.0.1:5090;ob": False, "sip:%62ob@127.0.0.1:5090": True}
+    book.take("<sip:bob@127.0.0.1:5090>;expires=0")
+    assert book.newest() is None
+    assert not any(book.staged().values())
+
+
+def test_an_older_register_in_other_words_is_still_older(book: Book) -> None:
+    book.take(PHONE, cseq=5)
+    with pytest.raises(BadRequest):
+        book.take("<sip:bob@127.0.0.1:5090;ob>;expires=0", cseq=4)
+    assert book.newest() == ONE
