@@ -170,7 +170,7 @@ def show(
         return
     record, headers, body = detail(loaded.config, int(digits))
     if json:
-        text = views.body_text(record, body)
+        text = views.body_text(body)
         whole = {"body": text} if text is not None else {"body_base64": views.encoded(body)}
         views.as_json({**record, "headers": headers.split("\r\n")[:-1], **whole})
     else:
@@ -213,7 +213,8 @@ def purge(
     from .records import purging, selected
     from .views import counted, out, progress, say
 
-    found = selected(_load(config, db_url=db_url).config, numbers or [], _aor(to) if to else None)
+    settings = _load(config, db_url=db_url).config
+    found = selected(settings, numbers or [], _aor(to) if to else None)
     if not found:
         say("Nothing waits.")
         return
@@ -225,7 +226,7 @@ def purge(
             raise ConfigError(f"purging {counted(len(found))} needs --yes where nobody can be asked")
         typer.confirm(f"Purge {counted(len(found))} for good?", abort=True)
     with progress(len(found), "purging") as update:
-        gone, late = purging(_load(config, db_url=db_url).config, found, update)
+        gone, late = purging(settings, found, update)
     say(f"Purged {counted(gone)}." + (f" {counted(late)} on the way may still arrive." if late else ""))
 
 

@@ -59,7 +59,7 @@ class Daemon:
     """All parts on one file. Raises SipError and StoreError from the constructor."""
 
     def __init__(self, config: Config, clock: Callable[[], float] = time.time, *, serving: bool = True) -> None:
-        """`serving`: deliver to everybody who can be reached; otherwise only to whom `deliver` names."""
+        """`serving`: deliver to everybody who can be reached; otherwise only to whom a command names."""
         self._config = config
         self._clock = clock
         self._networks = config.networks
@@ -314,7 +314,7 @@ class Daemon:
         answers, self._to_answer = self._to_answer, []
         for handle, _, _ in answers:
             self.agent.answer(handle, 503, RETRY_AFTER)
-        self._silo.turn.new, self._silo.turn.claimed = [], []
+        self._silo.give_up()
         self._silo.turn.count("store_errors")
         self._replay.unclaim(now)
 

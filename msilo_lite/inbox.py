@@ -19,7 +19,7 @@ from .delivery import WAITING, State
 from .engine import atomic, open_engine, translated
 from .errors import NotFound, StoreError
 from .message import Contact, Recipient, Waiting
-from .rows import contact_of, from_db, recipient_of, waiting_of
+from .rows import BOX, contact_of, from_db, recipient_of, waiting_of
 from .schema import MIGRATIONS, contact, counter, daemon, ledger, recipient, silo, wish
 
 LARGEST_ID = 2**63 - 1
@@ -62,7 +62,7 @@ class Inbox:
     # -- reading -----------------------------------------------------------------------------------------------------
     def waiting(self, owner: Aor | None = None) -> Iterator[Waiting]:
         """Every message in the box, oldest first."""
-        query = sa.select(silo, ledger).select_from(silo.outerjoin(ledger, ledger.c.silo_id == silo.c.id))
+        query = BOX
         if owner:
             query = query.where(silo.c.username == owner.user, silo.c.domain == owner.host)
         with translated("cannot read"):
@@ -71,10 +71,9 @@ class Inbox:
 
     def message(self, silo_id: int) -> Waiting:
         """One message of the box. Raises NotFound."""
-        query = sa.select(silo, ledger).select_from(silo.outerjoin(ledger, ledger.c.silo_id == silo.c.id))
         with translated("cannot read"):
             there = 0 <= silo_id <= LARGEST_ID
-            row = self._c.execute(query.where(silo.c.id == silo_id)).mappings().first() if there else None
+            row = self._c.execute(BOX.where(silo.c.id == silo_id)).mappings().first() if there else None
         if row is None:
             raise NotFound(f"no message {silo_id} is waiting; `msilo-lite list` shows those that are")
         return waiting_of(row)

@@ -13,6 +13,8 @@ from .delivery import State
 from .message import Contact, Message, Recipient, Waiting
 from .schema import contact, ledger, recipient, silo
 
+BOX = sa.select(silo, ledger).select_from(silo.outerjoin(ledger, ledger.c.silo_id == silo.c.id))
+"Messages in the box with what our ledger knows of them: the rows that `waiting_of` reads."
 PATH_SEPARATOR = "\n"
 "Between the Route values of a Contact; no header value can hold it."
 

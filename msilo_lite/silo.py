@@ -152,6 +152,10 @@ class Silo:
             self.turn.count("expired_messages")
         return len(lapsed)
 
+    def give_up(self) -> None:
+        """Drop what a sender or a lane waits for in this turn; the rest is written with the next one."""
+        self.turn.new, self.turn.claimed = [], []
+
     # -- disk --------------------------------------------------------------------------------------------------------
     def commit(self, now: int) -> None:
         """Write the turn. On StoreError what a sender or a lane waits for is given up, and the rest is kept."""
@@ -160,7 +164,7 @@ class Silo:
             if not turn.empty:
                 self._store.write(turn, now)
         except StoreError as error:
-            turn.new, turn.claimed = [], []
+            self.give_up()
             if error.lasting:  # it would fail for ever: what it wanted to say about old messages, a restart says again
                 self.turn = Turn()
             raise

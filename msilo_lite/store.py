@@ -21,6 +21,7 @@ from .engine import atomic, migrate, open_engine, translated
 from .errors import StoreError
 from .message import Contact, Recipient, Settled, Turn, Waiting
 from .rows import (
+    BOX,
     adopted_row,
     contact_of,
     contact_row,
@@ -35,6 +36,13 @@ from .rows import (
 from .schema import contact, counter, daemon, ledger, recipient, silo, wish
 
 _P = sa.bindparam
+
+
+def _replace(table: sa.Table, key: tuple[str, ...]) -> Any:
+    """Insert, or overwrite the row with the same key."""
+    statement = upsert(table)
+    rest = {column.name: statement.excluded[column.name] for column in table.c if column.name not in key}
+    return statement.on_conflict_do_update(index_elements=list(key), set_=rest)
 
 
 _INSERT_SILO = sa.insert(silo)
@@ -66,9 +74,7 @@ _DELETE = sa.delete(silo).where(silo.c.id == _P("row"))
 _KNOWN = sa.select(ledger.c.dedupe).where(ledger.c.dedupe.in_(_P("keys", expanding=True)))
 _HAS_MAIL = sa.select(silo.c.id).where(silo.c.username == _P("user"), silo.c.domain == _P("host")).limit(1)
 _PENDING = (
-    sa.select(silo, ledger)
-    .select_from(silo.outerjoin(ledger, ledger.c.silo_id == silo.c.id))
-    .where(
+    BOX.where(
         silo.c.username == _P("user"), silo.c.domain == _P("host"), silo.c.snd_time == 0, silo.c.id > _P("after"),
     )
     .order_by(silo.c.id)
@@ -82,15 +88,22 @@ _DUE = (
     .limit(_P("most"))
 )
 _LAPSED = (
-    sa.select(silo, ledger)
-    .select_from(silo.outerjoin(ledger, ledger.c.silo_id == silo.c.id))
-    .where(
+    BOX.where(
         silo.c.exp_time <= _P("now"),
         sa.or_(ledger.c.state.is_(None), ledger.c.state != State.SENDING, ledger.c.arrived != silo.c.inc_time),
     )
     .order_by(silo.c.exp_time)
     .limit(_P("most"))
 )
+
+
+_DROP_RECIPIENT = sa.delete(recipient).where(recipient.c.username == _P("user"), recipient.c.domain == _P("host"))
+_KEEP_RECIPIENT = _replace(recipient, ("username", "domain"))
+_DROP_CONTACT = sa.delete(contact).where(
+    contact.c.username == _P("user"), contact.c.domain == _P("host"), contact.c.uri == _P("at")
+)
+_KEEP_CONTACT = _replace(contact, ("username", "domain", "uri"))
+_GRANT = sa.update(wish).where(wish.c.id == _P("row")).values(result=_P("text"), done=1)
 
 
 class Store:
@@ -198,15 +211,13 @@ class Store:
     def _write_rest(self, turn: Turn) -> None:
         gone = [{"user": a.user, "host": a.host} for a, r in turn.recipients.items() if r is None]
         if gone:
-            where = (recipient.c.username == _P("user"), recipient.c.domain == _P("host"))
-            self._c.execute(sa.delete(recipient).where(*where), gone)
+            self._c.execute(_DROP_RECIPIENT, gone)
         kept = [recipient_row(r) for r in turn.recipients.values() if r]
         if kept:
-            self._c.execute(_replace(recipient, ("username", "domain")), kept)
+            self._c.execute(_KEEP_RECIPIENT, kept)
         self._write_contacts(turn)
         if turn.wishes:
-            granted = sa.update(wish).where(wish.c.id == _P("row")).values(result=_P("text"), done=1)
-            self._c.execute(granted, [{"row": n, "text": json.dumps(result)} for n, result in turn.wishes.items()])
+            self._c.execute(_GRANT, [{"row": n, "text": json.dumps(result)} for n, result in turn.wishes.items()])
 
     def _count(self, counters: dict[str, int]) -> None:
         if counters:
@@ -215,11 +226,10 @@ class Store:
     def _write_contacts(self, turn: Turn) -> None:
         gone = [{"user": a.user, "host": a.host, "at": uri} for (a, uri), c in turn.contacts.items() if c is None]
         if gone:
-            where = (contact.c.username == _P("user"), contact.c.domain == _P("host"), contact.c.uri == _P("at"))
-            self._c.execute(sa.delete(contact).where(*where), gone)
+            self._c.execute(_DROP_CONTACT, gone)
         kept = [contact_row(c) for c in turn.contacts.values() if c]
         if kept:
-            self._c.execute(_replace(contact, ("username", "domain", "uri")), kept)
+            self._c.execute(_KEEP_CONTACT, kept)
 
     # -- reading -----------------------------------------------------------------------------------------------------
     def data_version(self) -> int:
@@ -335,10 +345,3 @@ def _earned(turn: Turn, fresh: int, repeats: int) -> dict[str, int]:
     """Counters that only the commit itself can know."""
     known = {"stored_messages": fresh, "duplicate_messages": repeats}
     return {name: by + turn.counters.get(name, 0) for name, by in known.items() if by}
-
-
-def _replace(table: sa.Table, key: tuple[str, ...]) -> Any:
-    """Insert, or overwrite the row with the same key."""
-    statement = upsert(table)
-    rest = {column.name: statement.excluded[column.name] for column in table.c if column.name not in key}
-    return statement.on_conflict_do_update(index_elements=list(key), set_=rest)

@@ -152,7 +152,7 @@ def message(record: Mapping[str, Any], headers: str = "", body: bytes | None = N
         _line("header", line)
     if body is None:
         return
-    text = body_text(record, body)
+    text = body_text(body)
     shown = text if text is not None else f"({len(body)} bytes that are no text, base64) {encoded(body)}"
     if out.is_terminal:
         out.print(Panel(Text(shown.expandtabs(), overflow="fold"), title="body", expand=False), soft_wrap=False)
@@ -160,7 +160,7 @@ def message(record: Mapping[str, Any], headers: str = "", body: bytes | None = N
         sys.stdout.write(f"\n{shown}\n")
 
 
-def body_text(record: Mapping[str, Any], body: bytes) -> str | None:
+def body_text(body: bytes) -> str | None:
     """The body as text where it is some, else None."""
     try:
         text = body.decode()

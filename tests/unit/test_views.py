@@ -121,7 +121,7 @@ def test_a_line_separator_in_a_header_is_no_new_header(capsys: Read) -> None:
     ],
 )
 def test_what_counts_as_text(body: bytes, text: str | None) -> None:
-    assert views.body_text({}, body) == text
+    assert views.body_text(body) == text
 
 
 def test_a_body_that_is_no_text_is_shown_in_base64(capsys: Read) -> None:
