@@ -26,7 +26,7 @@ def open_rig(tmp_path: Path) -> Iterator[OpenRig]:
     with ExitStack() as stack:
 
         def opened(**options: object) -> Rig:
-            return stack.enter_context(closing(Rig(tmp_path / "silo.sqlite", **options)))  # type: ignore[arg-type]
+            return stack.enter_context(closing(Rig(tmp_path / "silo.sqlite", **options)))  # type: ignore[arg-type]  # any option by name
 
         yield opened
 

@@ -19,32 +19,20 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
-T = TypeVar("T")
+from tests.waiting import until
+
 Address = tuple[str, int]
-TICK = 0.02
-"Seconds between two looks at a condition."
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = (sys.executable, "-m", "msilo_lite")
 _serial = itertools.count(1)
-
-
-def until(look: Callable[[], T], seconds: float, what: str) -> T:
-    """The first true value of `look()`; fails the test with `what` when the deadline has passed."""
-    deadline = time.monotonic() + seconds
-    while True:
-        if found := look():
-            return found
-        if time.monotonic() > deadline:
-            pytest.fail(f"not within {seconds:g} s: {what}")
-        time.sleep(TICK)
 
 
 # -- the command -------------------------------------------------------------------------------------------------------

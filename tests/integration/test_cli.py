@@ -17,6 +17,7 @@ from msilo_lite.errors import ConfigError
 from msilo_lite.message import Turn
 from msilo_lite.phone import Phone
 from msilo_lite.store import Store
+from tests.waiting import until
 
 from . import harness
 from .harness import Peer, Ran, Serve, on, waiting
@@ -319,7 +320,7 @@ def taking(phone: Phone, count: int) -> Iterator[None]:
 def test_dump_delivers(tmp_path: Path, up: bool) -> None:
     with Serve(tmp_path, "--settle", "0") as silo, closing(Phone("bob", silo.address)) as bob:
         assert bob.register() == 200  # with an empty box: nothing is sent, but its place is remembered
-        harness.until(lambda: harness.query(silo.file, "SELECT 1 FROM msilo_contact"), 5, "the binding on disk")
+        until(lambda: harness.query(silo.file, "SELECT 1 FROM msilo_contact"), 5, "the binding on disk")
         if not up:
             silo.stop()
         insert = "INSERT INTO silo (src_addr, dst_addr, username, domain, inc_time, exp_time, body) VALUES"

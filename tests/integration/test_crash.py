@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from msilo_lite.delivery import State
+from tests.waiting import until
 
 from . import harness
 from .harness import Peer, Serve, Sip
@@ -95,7 +96,7 @@ def test_a_replay_goes_on_after_a_crash(tmp_path: Path, seed: int, answer_last: 
             done = {name for name, state in states(silo).items() if state == State.DELIVERED}
             with Serve(tmp_path, "--settle", "0.1") as again:  # its phone is known from the file: no REGISTER
                 after = bob.take(count - len(done), seconds=10)
-                harness.until(lambda: harness.query(again.file, "SELECT * FROM silo") == [], 5, "the box empty")
+                until(lambda: harness.query(again.file, "SELECT * FROM silo") == [], 5, "the box empty")
                 assert bob.glance(0.3) is None
                 again.stop()
     assert [one.body for one in before] == texts[: len(before)]

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from msilo_lite.delivery import State
+from tests.waiting import until
 
 from . import harness
 from .harness import Peer, Serve
@@ -134,7 +135,7 @@ def test_a_stop_during_a_replay_waits_for_the_answer_and_gives_the_rest_back(
     silo.signal(signal.SIGTERM)
     # what tells that the stop has begun: the four behind it wait again
     waiting = f"SELECT count(*) FROM msilo_ledger WHERE state = {State.PENDING:d}"
-    harness.until(lambda: harness.query(silo.file, waiting) == [(4,)], 3, "the rest given back")
+    until(lambda: harness.query(silo.file, waiting) == [(4,)], 3, "the rest given back")
     bob.reply(first)
     assert silo.ended(3) == 0
     rows = harness.query(silo.file, "SELECT state, attempts FROM msilo_ledger ORDER BY id")
@@ -151,7 +152,7 @@ def test_a_second_signal_does_not_wait_for_a_silent_phone(silo: Serve, alice: Pe
     assert silo.ended(3) == 128 + signal.SIGTERM
     with Serve(silo.folder, "--settle", "0.1") as again:
         repeat = bob.take(1)
-        harness.until(lambda: harness.query(again.file, "SELECT * FROM silo") == [], 3, "the box empty")
+        until(lambda: harness.query(again.file, "SELECT * FROM silo") == [], 3, "the box empty")
     assert repeat[0].body == b"nobody answers"
 
 
@@ -181,9 +182,9 @@ def test_a_delivery_during_a_lock_is_written_when_it_ends(silo: Serve, alice: Pe
     with harness.locked(silo.file):
         bob.reply(first)
         failed = "cannot write"
-        harness.until(lambda: failed in silo.log, 5, "the commit refused")
+        until(lambda: failed in silo.log, 5, "the commit refused")
         assert harness.query(silo.file, "SELECT count(*) FROM silo") == [(1,)]
-    harness.until(lambda: harness.query(silo.file, "SELECT count(*) FROM silo") == [(0,)], 5, "the delivery on disk")
+    until(lambda: harness.query(silo.file, "SELECT count(*) FROM silo") == [(0,)], 5, "the delivery on disk")
     bob.register()
     assert bob.glance(0.5) is None  # it is not sent again
 
@@ -197,7 +198,7 @@ def test_a_replay_that_the_lock_kept_back_comes_later(tmp_path: Path) -> None:
         alice.write("bob", "one")
         bob.register()
         with harness.locked(silo.file):  # in the half second before the replay begins
-            harness.until(lambda: "cannot write" in silo.log, 5, "the claim refused")
+            until(lambda: "cannot write" in silo.log, 5, "the claim refused")
             assert bob.glance(0.1) is None
         bob.register()
         assert [one.body for one in bob.take(1)] == [b"one"]
@@ -221,7 +222,7 @@ def test_a_malformed_datagram_is_counted_and_hurts_nobody(silo: Serve, alice: Pe
         status = harness.run(silo.folder, "status", "--json", "--db-url", f"sqlite:///{silo.file}").json()
         return int(status["counters"].get("malformed", 0))
 
-    assert harness.until(counted, 5, "a count of malformed datagrams") == 3  # two CR LF are a keep-alive
+    assert until(counted, 5, "a count of malformed datagrams") == 3  # two CR LF are a keep-alive
     assert alice.ask(alice.request("OPTIONS", "home")).code == 200
 
 

@@ -17,8 +17,10 @@ from typing import Any
 
 import pytest
 
+from tests.waiting import until
+
 from .phone import Address, Phone, Seen
-from .process import Process, free_port, missing, program, until
+from .process import Process, free_port, missing, program
 
 HERE = Path(__file__).parent
 SCENARIOS = HERE / "scenarios"

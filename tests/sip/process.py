@@ -10,27 +10,15 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
 import pytest
 
+from tests.waiting import until
+
 T = TypeVar("T")
-
-TICK = 0.02  # seconds between two looks at a condition
-
-
-def until(look: Callable[[], T], seconds: float, what: str) -> T:
-    """Return the first true value of `look()`; fail the test with `what` when the deadline has passed."""
-    deadline = time.monotonic() + seconds
-    while True:
-        if found := look():
-            return found
-        if time.monotonic() > deadline:
-            pytest.fail(f"not within {seconds:g} s: {what}")
-        time.sleep(TICK)
 
 
 def program(name: str, package: str) -> str:

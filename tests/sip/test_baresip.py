@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import until
+
 from .conftest import PickUp, StartKamailio
 from .peers import Baresip, Kamailio
-from .process import until
 
 pytestmark = pytest.mark.sip
 

@@ -4,9 +4,10 @@ import signal
 
 import pytest
 
+from tests.waiting import until
+
 from .conftest import PickUp, StartKamailio
 from .peers import Kamailio, Sipp, SippRun
-from .process import until
 
 pytestmark = pytest.mark.sip
 

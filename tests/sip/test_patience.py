@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from tests.waiting import until
+
 from .peers import Silo
 from .phone import Phone, Seen
-from .process import until
 
 pytestmark = [pytest.mark.sip, pytest.mark.slow]
 

@@ -7,9 +7,10 @@ from contextlib import closing
 
 import pytest
 
+from tests.waiting import until
+
 from .conftest import PickUp, StartSilo
 from .peers import Silo, Sipp, SippRun
-from .process import until
 
 pytestmark = pytest.mark.sip
 

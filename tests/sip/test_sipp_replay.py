@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import until
+
 from .conftest import PickUp, StartSilo
 from .peers import Silo, Sipp, SippRun
 from .phone import Phone, Seen
-from .process import until
 
 pytestmark = pytest.mark.sip
 

@@ -86,19 +86,19 @@ def message(owner: Aor = BOB, body: bytes = b"hello", **changed: object) -> Mess
         call_id="call",
         key=next(_numbers).to_bytes(16),
     )
-    return replace(made, **changed)  # type: ignore[arg-type]
+    return replace(made, **changed)  # type: ignore[arg-type]  # any field by name
 
 
 def waiting(what: Message | None = None, **changed: object) -> Waiting:
     """A message in the box with defaults."""
     made = Waiting(7, what or message(), 9, "9-0123456789abcdef", State.PENDING, 0, None, None)
-    return replace(made, **changed)  # type: ignore[arg-type]
+    return replace(made, **changed)  # type: ignore[arg-type]  # any field by name
 
 
 def contact(uri: str = "sip:bob@127.0.0.1:5090", **changed: object) -> Contact:
     """A live binding of bob with defaults."""
     made = Contact(BOB, uri, (), NOW + 3600, takes_message=True, updated=NOW, call_id="reg", cseq=1)
-    return replace(made, **changed)  # type: ignore[arg-type]
+    return replace(made, **changed)  # type: ignore[arg-type]  # any field by name
 
 
 def heard(code: int, reason: str = "Because", *headers: str) -> Answer:
