@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
-from . import __version__
+from . import __version__, commands, intake
 from .errors import BadRequest, ConfigError, MsiloError, NotFound
-
-if TYPE_CHECKING:
-    from .address import Aor
-    from .config import Loaded
+from .options import AsJson, Chosen, ConfigFile, DbUrl, loaded_from
 
 FAILED, USAGE, NOT_FOUND = 1, 2, 3
 app = typer.Typer(
@@ -31,15 +28,8 @@ app = typer.Typer(
 config_app = typer.Typer(help="Look at the configuration.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
 
-ConfigFile = Annotated[
-    Path | None, typer.Option("--config", "-c", help="Configuration file (TOML).", show_default=False)
-]
-DbUrl = Annotated[str | None, typer.Option("--db-url", help="The database, as sqlite:///FILE.", show_default=False)]
-AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
-OwnerArg = Annotated[
-    str | None,
-    typer.Argument(metavar="[USER]", help="Whose messages: bob@home.lan or sip:bob@home.lan.", show_default=False),
-]
+app.add_typer(commands.app)
+app.add_typer(intake.app)
 
 
 def main() -> NoReturn:
@@ -56,18 +46,6 @@ def main() -> NoReturn:
         sys.stderr.close()
         sys.exit(FAILED)
     sys.exit(0)
-
-
-def _load(file: Path | None, **flags: Any) -> Loaded:
-    from .config import load
-
-    return load(file, flags)
-
-
-def _aor(text: str) -> Aor:
-    from .address import Aor
-
-    return Aor.parse(text)
 
 
 @app.callback(invoke_without_command=True)
@@ -101,10 +79,12 @@ def serve(
     clean_period: Annotated[int | None, typer.Option(help="Runs of the cleaner between two purges of history.")] = None,
     history_time: Annotated[int | None, typer.Option(help="Seconds for which history is kept.")] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
+    chosen: Chosen = None,
 ) -> None:
     """Start the silo: take MESSAGEs, wake on REGISTER, replay in order."""
-    loaded = _load(
+    loaded = loaded_from(
         config,
+        chosen,
         bind=tuple(bind or ()),
         db_url=db_url,
         domain=tuple(domain or ()),
@@ -126,124 +106,6 @@ def serve(
     run(loaded)
 
 
-@app.command("list", epilog="Example: msilo-lite list bob@home.lan --json")
-def list_(
-    owner: OwnerArg = None,
-    history: Annotated[
-        bool, typer.Option("--all", help="Also what was delivered, refused, expired or purged.")
-    ] = False,
-    json: AsJson = False,
-    config: ConfigFile = None,
-    db_url: DbUrl = None,
-) -> None:
-    """Show the messages that wait, each with the reason why it still does."""
-    from . import views
-    from .records import listing
-
-    records = listing(_load(config, db_url=db_url).config, None if owner is None else _aor(owner), history=history)
-    if json:
-        views.json_list(records)
-    else:
-        views.messages(records, f"No messages wait{f' for {owner}' if owner else ''}.")
-
-
-@app.command(epilog="Example: msilo-lite show 12")
-def show(
-    number: Annotated[
-        str, typer.Argument(metavar="ID", help="The id that `list` shows, or h and a number from `--all`.")
-    ],
-    json: AsJson = False,
-    config: ConfigFile = None,
-    db_url: DbUrl = None,
-) -> None:
-    """Show one waiting message with its headers and its body, or what became of one that left the box."""
-    from . import views
-    from .records import detail, former
-
-    digits = number.removeprefix("h")
-    if not (digits.isascii() and digits.isdigit()):
-        raise ConfigError(f"{number!r} is no id; `msilo-lite list` shows them")
-    loaded = _load(config, db_url=db_url)
-    if digits != number:
-        show_past = views.as_json if json else views.message
-        show_past(former(loaded.config, int(digits)))
-        return
-    record, headers, body = detail(loaded.config, int(digits))
-    if json:
-        text = views.body_text(body)
-        whole = {"body": text} if text is not None else {"body_base64": views.encoded(body)}
-        views.as_json({**record, "headers": headers.split("\r\n")[:-1], **whole})
-    else:
-        views.message(record, headers, body)
-
-
-@app.command(epilog="Example: msilo-lite dump bob@home.lan")
-def dump(
-    owner: Annotated[str, typer.Argument(metavar="USER", help="Whose messages to deliver: bob@home.lan.")],
-    config: ConfigFile = None,
-    db_url: DbUrl = None,
-) -> None:
-    """Deliver the waiting messages of one user now, through the running daemon or, when none runs, directly."""
-    from .records import deliver
-    from .views import counted, progress, say
-
-    loaded, who = _load(config, db_url=db_url), _aor(owner)
-    result = deliver(loaded.config, who, progress)
-    if not result.waiting:
-        say(f"Nothing waits for {who}.")
-        return
-    say(f"Delivered {result.delivered} of {counted(result.waiting)} to {who}.")
-    if result.reason:
-        raise MsiloError(result.reason)
-
-
-@app.command(epilog="Example: msilo-lite purge 12 13 · msilo-lite purge --to bob@home.lan --yes")
-def purge(
-    numbers: Annotated[list[int] | None, typer.Argument(metavar="[ID]...", help="Ids that `list` shows.")] = None,
-    to: Annotated[str | None, typer.Option(help="Every message for this user.")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Every message of everybody.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how many.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    config: ConfigFile = None,
-    db_url: DbUrl = None,
-) -> None:
-    """Take messages out of the box without delivering them."""
-    if sum((bool(numbers), bool(to), everything)) != 1:
-        raise ConfigError("purge takes ids, or --to USER, or --all: one of them")
-    from .records import purging, selected
-    from .views import counted, out, progress, say
-
-    settings = _load(config, db_url=db_url).config
-    found = selected(settings, numbers or [], _aor(to) if to else None)
-    if not found:
-        say("Nothing waits.")
-        return
-    if dry_run:
-        say(f"Would purge {counted(len(found))}.")
-        return
-    if not yes:
-        if not (out.is_terminal and sys.stdin.isatty()):
-            raise ConfigError(f"purging {counted(len(found))} needs --yes where nobody can be asked")
-        typer.confirm(f"Purge {counted(len(found))} for good?", abort=True)
-    with progress(len(found), "purging") as update:
-        gone, late = purging(settings, found, update)
-    say(f"Purged {counted(gone)}." + (f" {counted(late)} on the way may still arrive." if late else ""))
-
-
-@app.command(epilog="Example: msilo-lite status --json")
-def status(json: AsJson = False, config: ConfigFile = None, db_url: DbUrl = None) -> None:
-    """Show whether the daemon runs, where it listens, who has mail waiting, and its counters."""
-    from . import views
-    from .records import overview
-
-    record = overview(_load(config, db_url=db_url).config)
-    if json:
-        views.as_json(record)
-    else:
-        up = record["daemon"] == "running"
-        views.facts("msilo-lite", record if up else {**record, "daemon": "not running; start `msilo-lite serve`"})
-
-
 @app.command(epilog="Example: msilo-lite demo")
 def demo() -> None:
     """Try it without a PBX: a silo and two phones on this machine; alice writes while bob is away."""
@@ -253,14 +115,54 @@ def demo() -> None:
     run(story)
 
 
+@app.command(epilog="Example: msilo-lite check --config silo.toml")
+def check(json: AsJson = False, config: ConfigFile = None, db_url: DbUrl = None, chosen: Chosen = None) -> None:
+    """Look for what may be wrong, each with what to do about it; exit code 0 fine, 1 warnings, 2 something is wrong."""
+    from . import views
+    from .checks import WARNING, WRONG, findings
+
+    found = list(findings(loaded_from(config, chosen, db_url=db_url)))
+    levels = {one.level for one in found}
+    if json:
+        views.as_json([{"level": one.level, "about": one.about, "words": one.words} for one in found])
+    else:
+        views.report((one.level, one.about, one.words) for one in found)
+    raise typer.Exit(2 if WRONG in levels else 1 if WARNING in levels else 0)
+
+
+@app.command(epilog="Example: msilo-lite init --from-kamailio /etc/kamailio/kamailio.cfg --output silo.toml")
+def init(
+    from_kamailio: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Carry over what modparam lines of a kamailio.cfg set.", show_default=False),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write it there.", show_default=False)
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite a file that exists.")] = False,
+) -> None:
+    """Write a commented configuration to start from."""
+    from .setup import carried, commented, write
+    from .views import complain, raw
+
+    text, problems = (commented(), ()) if from_kamailio is None else carried(from_kamailio)
+    if output is None:
+        raw(text)
+    else:
+        write(output, text, force=force)
+    for problem in problems:
+        complain(problem)
+
+
 @config_app.command("show", epilog="Example: MSILO_SETTLE=2 msilo-lite config show")
-def config_show(json: AsJson = False, config: ConfigFile = None, db_url: DbUrl = None) -> None:
+def config_show(json: AsJson = False, config: ConfigFile = None, db_url: DbUrl = None, chosen: Chosen = None) -> None:
     """Show every setting with its value, where it came from and what it means."""
     from . import views
     from .config import Config
 
-    loaded = _load(config, db_url=db_url)
+    loaded = loaded_from(config, chosen, db_url=db_url)
     values = loaded.config.model_dump()
+    values["peer"] = tuple(map(str, loaded.config.peer)) if not json else values["peer"]
     if json:
         views.as_json({key: {"value": value, "from": loaded.origins[key]} for key, value in values.items()})
         return

@@ -16,19 +16,21 @@ from functools import lru_cache
 from ipaddress import ip_address
 
 from . import __version__, wire
-from .address import Aor, Endpoint, is_literal, parse_address, parse_uri
+from .address import Endpoint, is_literal, parse_address, parse_uri
 from .bindings import USUAL_CONTACT, Bindings
+from .compose import LATE, replay
 from .config import Config
 from .errors import Refused, SipError, StoreError
+from .hook import Hook
 from .message import Turn
-from .policy import Policy, retry_at
-from .registration import judge
+from .reception import Headers, Reception, Stored
 from .replay import NO_WAY, Replay, Send
 from .scheduler import Scheduler
 from .silo import Places, Silo
-from .sip import ALLOW, Agent
+from .sip import Agent
 from .store import Store
-from .wire import Answer, Incoming, Request
+from .terms import dress_of, extra_lines, policy_of, reading_of
+from .wire import Answer, Incoming, Outgoing, Request
 
 log = logging.getLogger(__name__)
 
@@ -50,9 +52,11 @@ PRUNE_MOST = 20
 GRACE_SECONDS = 34
 "How long a stop waits for answers: PJSIP gives up after 32 s (RFC 3261 17.1.2.2, Timer F)."
 RETRY_AFTER = (("Retry-After", "5"),)
-
-
-Headers = tuple[tuple[str, str], ...]
+REMIND_TICK = 1
+"Seconds between two looks for due reminders where send_time is 0: those of the commands are sent all the same."
+NOTICE_TOKENS = 2**40
+"Tokens above are those of notices."
+NOTICES_AT_ONCE = 64
 
 
 class Daemon:
@@ -63,17 +67,26 @@ class Daemon:
         self._config = config
         self._clock = clock
         self._networks = config.networks
-        self._store = Store(config.db_file)
+        self._store = Store(config.db_file, config.names)
         interrupted = self._store.recover()
         self.agent = Agent(config.endpoints, self, USER_AGENT)
-        places = Places(config.domain, self.agent.own_hosts())
-        room = 0 if config.outbound_proxy else USUAL_CONTACT
-        self._silo = Silo(self._store, Policy(config.expire_time), places, USER_AGENT, room)
+        self._dress = dress_of(config, USER_AGENT)
+        places, proxy = Places(config.domain, self.agent.own_hosts()), config.outbound_proxy
+        room = 0 if proxy else USUAL_CONTACT
+        self._silo = Silo(self._store, policy_of(config), places, self._dress, room, reading_of(config))
         self._bindings = Bindings(self._store.contacts())
         troubled = {one.owner: one for one in self._store.recipients()}
-        proxy = config.outbound_proxy
-        self._replay = Replay(self._silo, self._bindings, proxy, config.max_in_flight, troubled)
-        self._scheduler = Scheduler(config.settle, config.check_time, config.clean_period)
+        extra = extra_lines(config, None)
+        self._replay = Replay(self._silo, self._bindings, proxy, config.max_in_flight, troubled, extra)
+        self._scheduler = Scheduler(
+            config.settle, config.check_time, config.clean_period, config.send_time or REMIND_TICK
+        )
+        self._reception = Reception(config, self._silo, self._bindings, self._replay, self._scheduler)
+        self._hook = Hook(config.store_hook)
+        self._reminded = (0, 0)
+        "Up to which reminder, by due time and id, their owners were called."
+        self._notices: dict[int, Outgoing] = {}
+        self._notice_token = NOTICE_TOKENS
         self._serving = serving
         stranded = [one.owner for one in troubled.values() if one.reason == NO_WAY] if proxy else []
         for owner in (*interrupted, *stranded):  # a proxy was set meanwhile
@@ -159,13 +172,17 @@ class Daemon:
         now = self._clock()
         self._take_requests(now)
         for token, answer in self._drain_ended():
-            self._send_all(self._replay.answered(token, answer, int(now)))
+            if token > NOTICE_TOKENS:
+                self._notice_ended(token, answer)
+            else:
+                self._send_all(self._replay.answered(token, answer, int(now)))
         self._tick(now)
         try:
             self._replay.claim(int(now))
         except StoreError as error:
             self._give_up(error, int(now))
         self._commit(int(now))
+        self._hook.work()
 
     def _patience(self, wait: int) -> int:
         """Milliseconds until there is surely something to do."""
@@ -183,7 +200,11 @@ class Daemon:
         inbox, self._inbox = self._inbox, []
         for incoming, request in inbox:
             try:
-                self._take(incoming, request, now)
+                reply = self._reception.take(incoming, request, now)
+                if reply.durable:
+                    self._to_answer.append((incoming.handle, reply.status, reply.headers))
+                else:
+                    self.agent.answer(incoming.handle, reply.status, reply.headers)
             except Refused as refusal:
                 self._refuse(incoming, refusal)
             except StoreError as error:
@@ -194,39 +215,6 @@ class Daemon:
                 self._silo.turn.count("internal_errors")
                 self.agent.answer(incoming.handle, 500)
 
-    def _take(self, incoming: Incoming, request: Request, now: float) -> None:
-        if request.method == "MESSAGE":
-            message = self._silo.accept(request, int(now))
-            if message is None:
-                self.agent.answer(incoming.handle, 200)
-                return
-            self._to_answer.append((incoming.handle, 202, ()))
-            if self._bindings.newest(message.owner, now):  # the PBX may have been a moment too early, or too late
-                self._replay.expect(message.owner, retry_at(int(now), 1), "it came while its owner was registered")
-        elif request.method == "REGISTER":
-            wire.check(request)
-            change = judge(request, self._silo.places.aor, now)
-            durable = self._bindings.apply(change, now, self._silo.turn)
-            if change.wakes and self._may_have_mail(change.aor):
-                self._silo.turn.count("wakeups")
-                self._scheduler.phone_is_back(change.aor, now)
-                self._replay.expect(change.aor, int(now + self._config.settle) + 2)  # should we die before
-                durable = True
-            if durable:  # a restart must find the binding that this 200 confirms
-                self._to_answer.append((incoming.handle, 200, change.headers))
-            else:
-                self.agent.answer(incoming.handle, 200, change.headers)
-        else:
-            self.agent.answer(incoming.handle, 200, (("Allow", ALLOW.decode()), ("Accept", "*/*")))
-
-    def _may_have_mail(self, owner: Aor) -> bool:
-        """Whether anything waits; a file that cannot be read now is no reason to lose a wake-up."""
-        try:
-            return self._silo.has_mail(owner)
-        except StoreError as error:
-            log.error("%s", error)
-            return True
-
     def _refuse(self, incoming: Incoming, refusal: Refused) -> None:
         self._silo.turn.count(f"refused_{refusal.status}")
         log.info("%s:%d refused %d: %s", incoming.host, incoming.port, refusal.status, refusal.reason)
@@ -235,8 +223,8 @@ class Daemon:
     # -- time --------------------------------------------------------------------------------------------------------
     def _tick(self, now: float) -> None:
         due = self._scheduler.tick(now)
-        for owner in due.wake:
-            self._replay.wake(owner)
+        for owner, most in due.wake:
+            self._replay.wake(owner, most=most)
         try:
             if due.retries:
                 self._tell()
@@ -245,6 +233,8 @@ class Daemon:
                     self._replay.retry(owner)
             if due.wishes:
                 self._look_for_wishes(int(now))
+            if due.reminders and self._serving and not self.stopping:
+                self._remind(int(now))
             self._clean(now, start=due.clean)
             if due.purge:
                 self._prune(int(now))
@@ -259,6 +249,17 @@ class Daemon:
         if self._unclean and not self._silo.turn.settled:  # what is staged would be found again
             self._unclean = self._silo.lapse(int(now), PURGE_BATCH) == PURGE_BATCH
 
+    def _remind(self, now: int) -> None:
+        """Call the owners of reminders that fell due since the last look; at the start, of all that did meanwhile."""
+        if self._reminded[0] > now:  # the clock was set back
+            self._reminded = (now, 0)
+        found = self._store.ripened(self._reminded, now, REQUESTS_A_TURN)
+        for owner, place in found:
+            self._replay.retry(owner)
+            self._reminded = place
+            if now - place[0] > LATE:
+                self._silo.turn.count("late_reminders")
+
     def _prune(self, now: int) -> None:
         """History that is old enough goes, in short commits."""
         for _ in range(PRUNE_MOST):
@@ -270,12 +271,17 @@ class Daemon:
         seen = self._store.data_version()
         if seen == self._seen:
             return
-        for number, verb, owner in self._store.wishes():
-            if verb == "dump":
-                self._replay.wake(owner, number)
+        for wish in self._store.wishes():
+            if wish.verb == "dump":
+                self._replay.wake(wish.owner, wish.number, wish.most)
+                continue
+            if wish.verb == "try":
+                self._replay.expect(wish.owner, now, "a command put a message into the box")
+            elif wish.verb == "look":
+                self._reception.may_be_reached(wish.owner, now)
             else:
                 self._replay.reload()
-                self._silo.turn.wishes[number] = {}
+            self._silo.turn.wishes[wish.number] = {}
         self._seen = seen  # only now: a failed look is repeated
 
     # -- disk, then wire ---------------------------------------------------------------------------------------------
@@ -286,7 +292,7 @@ class Daemon:
         if not waited_for and (self._resting or not (turn.urgent or self._overdue(turn))):
             return
         try:
-            self._silo.commit(now)
+            repeated = self._silo.commit(now)
         except StoreError as error:
             self._give_up(error, now)
             return
@@ -295,7 +301,33 @@ class Daemon:
         answers, self._to_answer = self._to_answer, []
         for handle, status, headers in answers:
             self.agent.answer(handle, status, headers)
+        self._tell_about(self._reception.stored(repeated))
         self._send_all(self._replay.claimed(now))
+
+    def _tell_about(self, stored: list[Stored]) -> None:
+        """Messages are on disk and answered: now their senders may be told, and the operator's command may run."""
+        for message, notice in stored:
+            self._hook.stored(message)
+            if notice is None:
+                continue
+            if len(self._notices) >= NOTICES_AT_ONCE:
+                self._silo.turn.count("failed_notices")
+                continue
+            self._notice_token += 1
+            self._notices[self._notice_token] = notice
+            try:
+                self.agent.send(self._notice_token, notice)
+            except SipError as error:
+                self._notice_ended(self._notice_token, Answer(503, str(error), local=True))
+
+    def _notice_ended(self, token: int, answer: Answer) -> None:
+        """A notice arrived or did not; it is never repeated."""
+        notice = self._notices.pop(token, None)
+        if notice is not None:
+            done = 200 <= answer.code < 300
+            self._silo.turn.count("sent_notices" if done else "failed_notices")
+            if not done:
+                log.info("the notice to %s failed: %s %s", notice.target, answer.code, answer.reason)
 
     @property
     def _resting(self) -> bool:
@@ -315,6 +347,7 @@ class Daemon:
         for handle, _, _ in answers:
             self.agent.answer(handle, 503, RETRY_AFTER)
         self._silo.give_up()
+        self._reception.stored(None)
         self._silo.turn.count("store_errors")
         self._replay.unclaim(now)
 
@@ -340,7 +373,10 @@ class Daemon:
         trusted = is_literal(host) and self.trusts(host)
         # a Call-ID of its own for each attempt: some agents never answer one that they have answered already
         call_id = f"{secrets.token_hex(12)}@msilo-lite"
-        outgoing = wire.replay(send.item, way.target, way.routes, call_id=call_id, trusted=trusted)
+        outgoing = replay(
+            send.item, way.target, way.routes, self._dress, call_id=call_id, trusted=trusted,
+            now=int(self._clock()), extra=way.extra,
+        )  # fmt: skip
         self.agent.send(send.token, outgoing)
 
     def work_until(self, done: Callable[[], bool]) -> None:
@@ -351,5 +387,6 @@ class Daemon:
 
     def close(self) -> None:
         """Give up the sockets and the file."""
+        self._hook.close()
         self.agent.close()
         self._store.close()

@@ -31,7 +31,9 @@ def _silo(folder: Path) -> Iterator[Endpoint]:
     """A daemon on a free port and a fresh file; ended at the end. Raises SipError when it does not start."""
     command = [*program(), "serve", "--bind", "udp:127.0.0.1:0", "--settle", "0.3"]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("MSILO_")}
-    (folder / "config.toml").write_text("", encoding="utf-8")  # whatever the user has configured stays out of this
+    (folder / "config.toml").write_text(
+        "add_date = 0\n", encoding="utf-8"
+    )  # whatever the user has configured stays out of this
     command += ["--config", str(folder / "config.toml"), "--db-url", f"sqlite:///{folder}/silo.sqlite"]
     silo = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
     assert silo.stdout is not None

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import sqlalchemy as sa
@@ -14,70 +14,103 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from .errors import StoreError
-from .schema import MIGRATIONS, SILO_VERSION, metadata, silo, version
+from .schema import MIGRATIONS, SILO_VERSION, version
 
 BUSY_SECONDS = 1.0
 "How long a statement waits for another process's lock."
+CACHED_STATEMENTS = 256
 _PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=OFF", "temp_store=MEMORY")
+_OURS = (sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.DataError)
+"Errors of SQLite that the same statement would meet again."
 
 
-def open_engine(file: Path, *, create: bool) -> sa.Engine:
-    """An engine on the file, which is created 0600 in a directory made 0700 where `create` allows it."""
+def connect(file: Path, *, create: bool = False, readonly: bool = False) -> sqlite3.Connection:
+    """A connection in autocommit mode; the file is created 0600 in a directory made 0700 where `create` allows it.
+
+    `readonly`: it is somebody else's, and stays as it is.
+    """
     if create:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
-    url = sa.URL.create("sqlite", database=f"file:{quote(str(file.absolute()))}", query={"mode": "rw", "uri": "true"})
-    options = {"timeout": BUSY_SECONDS, "isolation_level": None}
-    engine = sa.create_engine(url, connect_args=options, hide_parameters=True)  # they would be messages in a log
+    name = f"file:{quote(str(file.absolute()))}?mode={'ro' if readonly else 'rw'}"
+    made = sqlite3.connect(
+        name, uri=True, timeout=BUSY_SECONDS, isolation_level=None, cached_statements=CACHED_STATEMENTS
+    )
+    try:
+        for pragma in () if readonly else _PRAGMAS:
+            made.execute(f"PRAGMA {pragma}")
+    except sqlite3.Error:
+        made.close()
+        raise
+    # what came as bytes that are no UTF-8, and others stored as text, must not make a whole box unreadable
+    made.text_factory = lambda value: value.decode("utf-8", "surrogateescape")
+    return made
 
-    @sa.event.listens_for(engine, "connect")
-    def _prepare(connection: Any, _record: Any) -> None:
-        for pragma in _PRAGMAS:
-            connection.execute(f"PRAGMA {pragma}")
-        # what came as bytes that are no UTF-8, and others stored as text, must not make a whole box unreadable
-        connection.text_factory = lambda value: value.decode("utf-8", "surrogateescape")
 
-    return engine
+def open_engine(file: Path, *, create: bool = False, readonly: bool = False) -> sa.Engine:
+    """SQLAlchemy's view of the file, for statements that are built for the occasion."""
+    # parameters would be messages in a log
+    return sa.create_engine(
+        "sqlite://", creator=lambda: connect(file, create=create, readonly=readonly), hide_parameters=True
+    )
 
 
 @contextmanager
 def translated(what: str) -> Iterator[None]:
-    """SQLAlchemy's and the file system's errors as StoreError, cause kept."""
+    """The database's and the file system's errors as StoreError, cause kept."""
     try:
         yield
     except DBAPIError as error:
         raise StoreError(f"{what}: {error.orig}") from error
-    except OSError as error:
-        raise StoreError(f"{what}: {error}") from error
+    except (sqlite3.Error, OSError) as error:
+        raise StoreError(f"{what}: {error}", lasting=isinstance(error, _OURS)) from error
     except (SQLAlchemyError, ValueError, OverflowError) as error:  # ValueError: text that is no UTF-8
         raise StoreError(f"{what}: {error}", lasting=True) from error
 
 
 @contextmanager
-def atomic(connection: sa.Connection) -> Iterator[None]:
+def atomic(connection: sqlite3.Connection) -> Iterator[None]:
     """One transaction, whole or not at all. A full disk makes SQLite roll back by itself."""
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    connection.execute("BEGIN IMMEDIATE")
     try:
         yield
-        connection.exec_driver_sql("COMMIT")
+        connection.execute("COMMIT")
     except BaseException:
-        if connection.connection.dbapi_connection.in_transaction:  # type: ignore[union-attr]  # SQLAlchemy's is untyped
-            connection.exec_driver_sql("ROLLBACK")
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
         raise
 
 
-def migrate(connection: sa.Connection) -> None:
-    """Create what is missing and apply the migrations this file has not seen; raises StoreError for a newer file."""
-    have = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+def raw(connection: sa.Connection) -> sqlite3.Connection:
+    """SQLite's own connection behind one of SQLAlchemy's."""
+    found = connection.connection.dbapi_connection
+    assert isinstance(found, sqlite3.Connection)
+    return found
+
+
+def schema_of(connection: sa.Connection) -> int:
+    """How many migrations a file has seen."""
+    return int(connection.exec_driver_sql("PRAGMA user_version").scalar_one())
+
+
+def migrate(connection: sa.Connection, silo: sa.Table) -> None:
+    """Create what is missing and apply the migrations this file has not seen.
+
+    Raises StoreError for a file of a newer msilo-lite and for a table of msilo's that is not version 8.
+    """
+    have = schema_of(connection)
     if have > len(MIGRATIONS):
         raise StoreError(
             f"the file was written by a newer msilo-lite (schema {have}, this one knows {len(MIGRATIONS)})"
         )
-    if have == len(MIGRATIONS):
+    if have == len(MIGRATIONS) and sa.inspect(connection).has_table(silo.name):
+        check_table(connection, silo)
         return
-    with atomic(connection):
-        have = connection.exec_driver_sql("PRAGMA user_version").scalar_one()  # another process may have been first
-        metadata.create_all(connection)
+    with atomic(raw(connection)):
+        have = schema_of(connection)  # another process may have been first
+        version.create(connection, checkfirst=True)
+        silo.create(connection, checkfirst=True)
+        check_table(connection, silo)
         for index in silo.indexes:  # a table of Kamailio's has not all of them
             index.create(connection, checkfirst=True)
         row = {"table_name": silo.name, "table_version": SILO_VERSION}
@@ -86,3 +119,17 @@ def migrate(connection: sa.Connection) -> None:
             for statement in MIGRATIONS[number]:
                 connection.exec_driver_sql(statement)
         connection.exec_driver_sql(f"PRAGMA user_version = {len(MIGRATIONS)}")
+
+
+def check_table(connection: sa.Connection, silo: sa.Table) -> None:
+    """Whether msilo's table is what we take it for. Raises StoreError that names the setting to change."""
+    found = {column["name"] for column in sa.inspect(connection).get_columns(silo.name)}
+    missing = [column.name for column in silo.c if column.name not in found]
+    if missing:
+        raise StoreError(
+            f"the table {silo.name} has no column {missing[0]}; db_table and the sc_... settings name table and columns"
+        )
+    asked = sa.select(version.c.table_version).where(version.c.table_name == silo.name)
+    number = connection.execute(asked).scalar() if sa.inspect(connection).has_table(version.name) else SILO_VERSION
+    if number not in (None, SILO_VERSION):
+        raise StoreError(f"the table {silo.name} is version {number}, and msilo-lite knows version {SILO_VERSION}")

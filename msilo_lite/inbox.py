@@ -16,11 +16,11 @@ import sqlalchemy as sa
 
 from .address import Aor
 from .delivery import WAITING, State
-from .engine import atomic, open_engine, translated
+from .engine import atomic, check_table, open_engine, raw, schema_of, translated
 from .errors import NotFound, StoreError
 from .message import Contact, Recipient, Waiting
-from .rows import BOX, contact_of, from_db, recipient_of, waiting_of
-from .schema import MIGRATIONS, contact, counter, daemon, ledger, recipient, silo, wish
+from .rows import box, contact_of, from_db, recipient_of, waiting_of
+from .schema import MIGRATIONS, Names, contact, counter, daemon, ledger, recipient, silo_table, wish
 
 LARGEST_ID = 2**63 - 1
 "SQLite's."
@@ -49,31 +49,34 @@ class History:
 class Inbox:
     """The file as a command sees it. Methods may raise StoreError; the constructor NotFound when there is no file."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, names: Names | None = None) -> None:
         if not file.exists():
             raise NotFound(f"there is no database at {file}; `msilo-lite serve` makes one, --db-url names another")
+        self._silo, self._box = silo_table(names or Names()), box(names or Names())
         with translated(f"cannot open {file}"):
             self._engine = open_engine(file, create=False)
             self._c = self._engine.connect()
-            have = self._c.exec_driver_sql("PRAGMA user_version").scalar_one()
-        if have != len(MIGRATIONS):
-            raise StoreError(f"{file} has schema {have}, this msilo-lite knows {len(MIGRATIONS)}; start `serve` once")
+            have = schema_of(self._c)
+            if have != len(MIGRATIONS):
+                words = f"{file} has schema {have}, this msilo-lite knows {len(MIGRATIONS)}; start `serve` once"
+                raise StoreError(words)
+            check_table(self._c, self._silo)
 
     # -- reading -----------------------------------------------------------------------------------------------------
     def waiting(self, owner: Aor | None = None) -> Iterator[Waiting]:
         """Every message in the box, oldest first."""
-        query = BOX
+        query = self._box
         if owner:
-            query = query.where(silo.c.username == owner.user, silo.c.domain == owner.host)
+            query = query.where(self._silo.c.username == owner.user, self._silo.c.domain == owner.host)
         with translated("cannot read"):
-            for row in self._c.execute(query.order_by(silo.c.id)).mappings():
+            for row in self._c.execute(query.order_by(self._silo.c.id)).mappings():
                 yield waiting_of(row)
 
     def message(self, silo_id: int) -> Waiting:
         """One message of the box. Raises NotFound."""
         with translated("cannot read"):
             there = 0 <= silo_id <= LARGEST_ID
-            row = self._c.execute(BOX.where(silo.c.id == silo_id)).mappings().first() if there else None
+            row = self._c.execute(self._box.where(self._silo.c.id == silo_id)).mappings().first() if there else None
         if row is None:
             raise NotFound(f"no message {silo_id} is waiting; `msilo-lite list` shows those that are")
         return waiting_of(row)
@@ -96,23 +99,47 @@ class Inbox:
             raise NotFound(f"the history has no h{ledger_id}; `msilo-lite list --all` shows what it has")
         return _history_of(row)
 
-    def count(self, owner: Aor | None = None) -> int:
-        """How many messages are in the box."""
-        query = sa.select(sa.func.count()).select_from(silo)
+    def damage(self) -> str:
+        """What SQLite finds wrong with the file; empty for nothing."""
+        with translated("cannot read"):
+            found = str(self._c.exec_driver_sql("PRAGMA quick_check(1)").scalar_one())
+        return "" if found == "ok" else found.splitlines()[0]
+
+    def foreign(self) -> bool:
+        """Whether somebody else made msilo's table."""
+        with translated("cannot read"):
+            text = "SELECT sql FROM sqlite_master WHERE type = 'table' AND name = ?"
+            made = self._c.exec_driver_sql(text, (self._silo.name,)).scalar_one()
+        return "AUTOINCREMENT" not in str(made).upper()
+
+    def vanished(self) -> int:
+        """Messages that wait by our ledger and are not in msilo's table: somebody else took them out."""
+        here = sa.select(self._silo.c.id).where(self._silo.c.id == ledger.c.silo_id)
+        query = sa.select(sa.func.count()).where(ledger.c.silo_id.is_not(None), ~here.exists())
+        with translated("cannot read"):
+            return int(self._c.execute(query).scalar_one())
+
+    def count(self, owner: Aor | None = None, *, ripe_at: int | None = None) -> int:
+        """How many messages are in the box; `ripe_at`: without reminders that are due later."""
+        query = sa.select(sa.func.count()).select_from(self._silo)
         if owner:
-            query = query.where(silo.c.username == owner.user, silo.c.domain == owner.host)
+            query = query.where(self._silo.c.username == owner.user, self._silo.c.domain == owner.host)
+        if ripe_at is not None:
+            query = query.where(self._silo.c.snd_time <= ripe_at)
         with translated("cannot read"):
             return int(self._c.execute(query).scalar_one())
 
     def oldest(self) -> int | None:
         """Arrival of the oldest waiting message, UTC seconds."""
         with translated("cannot read"):
-            value = self._c.execute(sa.select(silo.c.inc_time).order_by(silo.c.id).limit(1)).scalar()
+            value = self._c.execute(sa.select(self._silo.c.inc_time).order_by(self._silo.c.id).limit(1)).scalar()
         return None if value is None else int(value)
 
     def owners(self) -> list[tuple[Aor, int]]:
         """Who has how many messages waiting."""
-        query = sa.select(silo.c.username, silo.c.domain, sa.func.count()).group_by(silo.c.username, silo.c.domain)
+        query = sa.select(self._silo.c.username, self._silo.c.domain, sa.func.count()).group_by(
+            self._silo.c.username, self._silo.c.domain
+        )
         with translated("cannot read"):
             return [(Aor(user, host), number) for user, host, number in self._c.execute(query)]
 
@@ -141,9 +168,9 @@ class Inbox:
         return dict(json.loads(found)) if found else {}
 
     # -- writing -----------------------------------------------------------------------------------------------------
-    def ask(self, verb: str, owner: Aor, now: int) -> int:
+    def ask(self, verb: str, owner: Aor, now: int, most: int = 0) -> int:
         """Leave a wish for the daemon; returns its id."""
-        row = {"verb": verb, "username": owner.user, "domain": owner.host, "asked": now, "result": "", "done": 0}
+        row = _wish_row(verb, owner, now, most)
         with translated("cannot write"):
             return int(self._c.execute(sa.insert(wish).returning(wish.c.id), row).scalar_one())
 
@@ -157,12 +184,12 @@ class Inbox:
         """Take messages out of the box; returns how many were there, and how many of them were on their way."""
         where = ledger.c.silo_id.in_(ids)
         values = {"state": State.CANCELLED, "settled": now, "reason": "purged", "silo_id": None}
-        row = {"verb": "reload", "username": "", "domain": "", "asked": now, "result": "", "done": 0}
-        with translated("cannot write"), atomic(self._c):
+        row = _wish_row("reload", Aor("", ""), now)
+        with translated("cannot write"), atomic(raw(self._c)):
             sent = sa.select(sa.func.count()).where(where, ledger.c.state == State.SENDING)
             sending = self._c.execute(sent).scalar_one()
             self._c.execute(sa.update(ledger).where(where, ledger.c.state.in_(WAITING)).values(**values))
-            gone = self._c.execute(sa.delete(silo).where(silo.c.id.in_(ids))).rowcount
+            gone = self._c.execute(sa.delete(self._silo).where(self._silo.c.id.in_(ids))).rowcount
             self._c.execute(sa.insert(wish), row)
         return int(gone), int(sending)
 
@@ -187,3 +214,15 @@ def _history_of(row: sa.RowMapping) -> History:
         settled=row["settled"],
         msilo_id=row["msilo_id"],
     )
+
+
+def _wish_row(verb: str, owner: Aor, now: int, most: int = 0) -> dict[str, Any]:
+    return {
+        "verb": verb,
+        "username": owner.user,
+        "domain": owner.host,
+        "detail": str(most or ""),
+        "asked": now,
+        "result": "",
+        "done": 0,
+    }

@@ -6,7 +6,7 @@ bytes survive the way in and out.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from .address import Aor
 from .delivery import State
@@ -37,6 +37,18 @@ class Message:
     "Call-ID of the request that brought it."
     key: bytes
     "Names the request, so that a retransmission is known; 16 bytes."
+    due: int = 0
+    "A reminder is not sent before this second; 0: no reminder (msilo: snd_time)."
+    target: str = ""
+    "Request-URI that was asked for (m_store_addrs); empty: the owner's AoR."
+
+    def named(self, key: bytes) -> Message:
+        """The same with a name of its own."""
+        return replace(self, key=key)
+
+    def at(self, arrived: int, expires: int, target: str) -> Message:
+        """The same with its times, and with the Request-URI that was asked for."""
+        return replace(self, arrived=arrived, expires=expires, target=target)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +69,11 @@ class Waiting:
     known: bool = True
     "False for a message that somebody else, such as Kamailio, put into the box: its ledger row is still to be written."
 
+    @property
+    def reminder(self) -> bool:
+        """Whether it was written for a certain time."""
+        return self.message.due > 0
+
 
 @dataclass(frozen=True, slots=True)
 class Contact:
@@ -74,6 +91,8 @@ class Contact:
     "UTC seconds of the REGISTER that set it last."
     call_id: str
     cseq: int
+    extra: str = ""
+    "Header lines that `extra_hdrs` gave for this REGISTER, ended by CR LF."
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +107,18 @@ class Recipient:
     code: int | None
     reason: str
     "Why the last attempt failed, in words."
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a command asks of the daemon."""
+
+    number: int
+    verb: str
+    "`dump`: deliver to an owner. `try`: the same by the way. `look`: something came. `reload`: something left the box."
+    owner: Aor
+    most: int = 0
+    "Messages to send at the most; 0: all."
 
 
 @dataclass(frozen=True, slots=True)

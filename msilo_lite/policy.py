@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC
+from datetime import UTC, tzinfo
 from email.utils import formatdate, parsedate_to_datetime
 
-from .errors import Rejected
+from .due import due_at
+from .errors import BadRequest, Rejected
 
 MAX_REQUEST = 3900
 "Bytes of a whole request that we send: PJSIP's buffer is 4,000, and a longer Contact than the AoR must still fit."
 RECEIVE_BUFFER = 4000
 "Bytes of PJSIP's packet buffer: a datagram that fills it was cut."
+LAST_SECOND = 2**31 - 1
+"The last time that msilo's table holds."
+FULL_RETRY = 300
+"Seconds after which the sender to a full box may try again."
 MINUTE = 60
 BACKOFF = tuple(minutes * MINUTE for minutes in (1, 2, 5, 10, 30, 60))
 "Seconds before the next attempt, by failed attempts in a row; the last one repeats."
@@ -25,6 +30,12 @@ class Policy:
 
     expire_time: int = 259200
     "Longest life of a message in seconds (msilo: expire_time, 72 hours)."
+    max_messages: int = 0
+    "Messages that may wait for one user; 0: any number (msilo: max_messages)."
+    reminders: bool = False
+    "Whether requests may make reminders (msilo: send_time is not 0)."
+    zone: tzinfo | None = None
+    "Time zone of send times that name none; None: this machine's."
 
     def lifetime(self, expires: str | None, date: str | None, now: int) -> int:
         """Seconds a message that arrives `now` may wait.
@@ -38,6 +49,20 @@ class Policy:
         if left <= 0:
             raise Rejected(480, "Expires leaves no time to store it")
         return min(left, self.expire_time)
+
+    def due(self, text: str, now: int) -> int:
+        """When a message is to be sent, UTC seconds; 0 for one that is no reminder.
+
+        Raises BadRequest (400) for a time that cannot be understood or kept: it never silently means now.
+        """
+        if not text:
+            return 0
+        if not self.reminders:
+            raise BadRequest(400, "reminders are off, send_time is 0")
+        try:
+            return due_at(text, now, self.zone, LAST_SECOND - self.expire_time)
+        except ValueError as error:
+            raise BadRequest(400, f"send time: {error}") from error
 
 
 def delta_seconds(value: str | None) -> int | None:

@@ -25,6 +25,8 @@ def why(item: Waiting, around: Surroundings, now: int) -> str:
     """One line; times are relative to `now`, UTC seconds."""
     if item.message.expires <= now:
         return "its time ran out; the cleaner will take it away"
+    if item.message.due > now and item.state is State.PENDING:
+        return f"a reminder, due in {span(item.message.due - now)}"
     if item.state is State.PARKED:
         return f"parked: its content was refused ({item.reason}); `purge` takes it away"
     if not around.daemon_up:

@@ -13,7 +13,8 @@ from typing import Any
 from .address import Aor
 from .config import Config
 from .daemon import Daemon
-from .errors import InUse, MsiloError
+from .delivery import State
+from .errors import InUse, MsiloError, NotFound
 from .inbox import BATCH, History, Inbox
 from .lock import is_served, sole_user
 from .message import Waiting
@@ -23,6 +24,11 @@ from .views import state_name, utc
 PATIENCE = 45.0
 "Seconds without any progress after which `dump` no longer waits for the daemon: a phone may take 32 to time out."
 POLL = 0.05
+STATISTICS = (
+    "stored_messages", "dumped_messages", "failed_messages", "dumped_reminders", "failed_reminders",
+    "expired_messages", "duplicate_messages", "sent_notices", "failed_notices",
+)  # fmt: skip
+"msilo's five, and those of ours that are always shown."
 Progress = Callable[[int | None, str], AbstractContextManager[Callable[[int], None]]]
 
 
@@ -36,7 +42,7 @@ def _surroundings(inbox: Inbox, config: Config, now: int) -> Surroundings:
 def listing(config: Config, owner: Aor | None, *, history: bool) -> Iterator[dict[str, Any]]:
     """The waiting messages, oldest first, after what left the box where `history` asks for it."""
     now = int(time.time())
-    with closing(Inbox(config.db_file)) as inbox:
+    with closing(Inbox(config.db_file, config.names)) as inbox:
         if history:
             for old in inbox.history(owner):
                 yield _past(old, now)
@@ -45,16 +51,32 @@ def listing(config: Config, owner: Aor | None, *, history: bool) -> Iterator[dic
             yield _present(item, around, now)
 
 
+def reminders(config: Config, owner: Aor | None) -> Iterator[dict[str, Any]]:
+    """The reminders among them."""
+    return (record for record in listing(config, owner, history=False) if record["due"])
+
+
+def reminder_ids(config: Config, numbers: list[int]) -> list[int]:
+    """The same ids. Raises NotFound for one that is no waiting reminder."""
+    with closing(Inbox(config.db_file, config.names)) as inbox:
+        for number in numbers:
+            if not inbox.message(number).reminder:
+                raise NotFound(f"{number} is no reminder; `msilo-lite purge {number}` takes any message away")
+    return numbers
+
+
 def _present(item: Waiting, around: Surroundings, now: int) -> dict[str, Any]:
     message = item.message
+    scheduled = message.due > now and item.state is State.PENDING
     return {
         "id": item.silo_id,
         "to": str(message.owner),
         "from": message.from_,
-        "state": state_name(item.state),
+        "state": "scheduled" if scheduled else state_name(item.state),
         "arrived": utc(message.arrived),
         "age": span(now - message.arrived),
         "expires": utc(message.expires),
+        "due": utc(message.due or None),
         "size": len(message.body),
         "ctype": message.ctype,
         "attempts": item.attempts,
@@ -83,7 +105,7 @@ def _past(old: History, now: int) -> dict[str, Any]:
 def detail(config: Config, number: int) -> tuple[dict[str, Any], str, bytes]:
     """One waiting message: its record, the headers it keeps, its body. Raises NotFound."""
     now = int(time.time())
-    with closing(Inbox(config.db_file)) as inbox:
+    with closing(Inbox(config.db_file, config.names)) as inbox:
         item = inbox.message(number)
         record = _present(item, _surroundings(inbox, config, now), now)
     more = {"message_id": item.msilo_id or None, "to_header": item.message.to, "call_id": item.message.call_id}
@@ -92,7 +114,7 @@ def detail(config: Config, number: int) -> tuple[dict[str, Any], str, bytes]:
 
 def former(config: Config, number: int) -> dict[str, Any]:
     """One message that left the box, by its number in the history. Raises NotFound."""
-    with closing(Inbox(config.db_file)) as inbox:
+    with closing(Inbox(config.db_file, config.names)) as inbox:
         return _past(inbox.past(number), int(time.time()))
 
 
@@ -100,7 +122,7 @@ def overview(config: Config) -> dict[str, Any]:
     """The daemon and the box, for `status`."""
     now = int(time.time())
     file = config.db_file
-    with closing(Inbox(file)) as inbox:
+    with closing(Inbox(file, config.names)) as inbox:
         up, facts, oldest, owners = is_served(file), inbox.daemon(), inbox.oldest(), dict(inbox.owners())
         alive = (
             {key: facts.get(key) for key in ("pid", "version", "listening", "trusted", "outbound_proxy")} if up else {}
@@ -126,9 +148,18 @@ def _parts(file: Path) -> list[Path]:
     return [part for part in (file, file.with_name(file.name + "-wal")) if part.exists()]
 
 
+def statistics(config: Config) -> dict[str, int]:
+    """msilo's statistics under their own names, and what else is counted; zero for what never happened."""
+    with closing(Inbox(config.db_file, config.names)) as inbox:
+        counted = inbox.counters()
+    refused = sum(number for name, number in counted.items() if name.startswith("refused_"))
+    rest = {name: counted.pop(name, 0) for name in STATISTICS}
+    return {**rest, "refused_messages": refused, **counted}
+
+
 def selected(config: Config, numbers: list[int], to: Aor | None) -> list[int]:
     """Ids that a purge would take; raises NotFound for an id that does not wait."""
-    with closing(Inbox(config.db_file)) as inbox:
+    with closing(Inbox(config.db_file, config.names)) as inbox:
         if numbers:
             return [inbox.message(number).silo_id for number in dict.fromkeys(numbers)]
         return [item.silo_id for item in inbox.waiting(to)]
@@ -140,7 +171,7 @@ def purging(config: Config, ids: list[int], update: Callable[[int], None]) -> tu
     Returns how many were there, and how many of them may still arrive because they were on their way.
     """
     gone, late, now = 0, 0, int(time.time())
-    with closing(Inbox(config.db_file)) as inbox:
+    with closing(Inbox(config.db_file, config.names)) as inbox:
         for start in range(0, len(ids), BATCH):
             taken, sending = inbox.purge(ids[start : start + BATCH], now)
             gone, late = gone + taken, late + sending
@@ -159,20 +190,20 @@ class Delivery:
     "Why some are still there; empty when none is."
 
 
-def deliver(config: Config, owner: Aor, progress: Progress) -> Delivery:
-    """Deliver what waits for one owner, through the running daemon or in its place.
+def deliver(config: Config, owner: Aor, most: int, progress: Progress) -> Delivery:
+    """Deliver what waits for one owner, `most` messages at the most (0: all), through the daemon or in its place.
 
     Raises NotFound without a database and MsiloError when the daemon does not react.
     """
-    with closing(Inbox(config.db_file)) as inbox:
-        waiting = inbox.count(owner)
+    with closing(Inbox(config.db_file, config.names)) as inbox:
+        waiting = inbox.count(owner, ripe_at=int(time.time()))
         if not waiting:
             return Delivery(0, 0, "")
-        number = inbox.ask("dump", owner, int(time.time()))
+        number = inbox.ask("dump", owner, int(time.time()), most)
         with progress(waiting, f"delivering to {owner}") as update:
 
             def done() -> bool:
-                update(waiting - inbox.count(owner))
+                update(waiting - inbox.count(owner, ripe_at=int(time.time())))
                 return inbox.granted(number) is not None
 
             try:
@@ -180,7 +211,7 @@ def deliver(config: Config, owner: Aor, progress: Progress) -> Delivery:
                     _in_its_place(config, inbox, done)
             except InUse:
                 _through_daemon(inbox, owner, done)
-        return _outcome(inbox, owner, waiting, inbox.granted(number) or {})
+        return _outcome(inbox, owner, waiting, most, inbox.granted(number) or {})
 
 
 def _in_its_place(config: Config, inbox: Inbox, done: Callable[[], bool]) -> None:
@@ -205,12 +236,12 @@ def _through_daemon(inbox: Inbox, owner: Aor, done: Callable[[], bool]) -> None:
         time.sleep(POLL)
 
 
-def _outcome(inbox: Inbox, owner: Aor, waiting: int, result: dict[str, Any]) -> Delivery:
+def _outcome(inbox: Inbox, owner: Aor, waiting: int, most: int, result: dict[str, Any]) -> Delivery:
     """What the daemon says it delivered; what left the box in another way is named, not counted."""
-    delivered, left = int(result.get("delivered", 0)), inbox.count(owner)
+    delivered, left = int(result.get("delivered", 0)), inbox.count(owner, ripe_at=int(time.time()))
     gone = waiting - delivered - left
     words = []
-    if left:
+    if left and not (most and delivered >= most):
         first = next(inbox.waiting(owner), None)
         reason = result.get("reason") or (first.reason if first else None) or "it is not reachable"
         words.append(f"{left} stay{'s' if left == 1 else ''}: {reason}")

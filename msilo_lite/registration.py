@@ -36,12 +36,14 @@ class Registration:
     "Headers of the 200: Contact and Expires echoed."
 
 
-def judge(request: Request, owner_of: Callable[[str], Aor | None], now: float) -> Registration:
-    """What a REGISTER means. `owner_of` maps the To URI to an AoR of ours, or None.
+def judge(
+    request: Request, owner_of: Callable[[str], Aor | None], now: float, owner: str | None = None
+) -> Registration:
+    """What a REGISTER means. `owner_of` maps a URI to an AoR of ours, or None; `owner`: URI to take instead of To.
 
     Raises BadRequest: 404 when To names no user of ours, 400 when it contradicts itself.
     """
-    aor = owner_of(parse_address(request.get("to") or "").uri)
+    aor = owner_of(owner or parse_address(request.get("to") or "").uri)
     if aor is None:
         raise BadRequest(404, "To names no user of ours")
     plain(request, "path")

@@ -12,13 +12,14 @@ from dataclasses import dataclass, field, replace
 
 from .address import Aor, is_literal, parse_address, parse_uri
 from .bindings import Bindings
+from .compose import hidden_route
 from .delivery import REFUSED_BY_PROXY, STEP_ASIDE_AFTER, Event, Verdict, judge
 from .delivery import Lane as Then
 from .errors import SipError
 from .message import Recipient, Waiting
 from .policy import MINUTE, retry_at
 from .silo import Silo
-from .wire import Answer, hidden_route, redirect, retry_after
+from .wire import Answer, redirect, retry_after
 
 CLAIM = 64
 "Messages a lane claims in one commit."
@@ -35,6 +36,23 @@ class Way:
     target: str
     routes: tuple[str, ...]
     by_proxy: bool
+    extra: str = ""
+    "Header lines that `extra_hdrs` gives for this recipient."
+
+
+@dataclass(slots=True)
+class _Call:
+    """Somebody wants a lane opened."""
+
+    wishes: list[int] = field(default_factory=list)
+    "Commands that wait for its end."
+    room: int | None = 0
+    "Messages to send at the most; None: all."
+
+    def join(self, wish: int | None, most: int) -> None:
+        """One more wants the same."""
+        self.wishes += [wish] if wish else []
+        self.room = None if not most or self.room is None else max(self.room, most)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,23 +89,33 @@ class _Lane:
     "Woken while open: start over when this run fails."
     wishes: list[int] = field(default_factory=list)
     "Commands that wait for the end of this run."
+    room: int | None = None
+    "Messages it may still send; None: all."
 
 
 class Replay:
     """All lanes. Every method is called by the daemon's one thread."""
 
     def __init__(
-        self, silo: Silo, bindings: Bindings, proxy: str | None, most: int, troubled: dict[Aor, Recipient]
+        self,
+        silo: Silo,
+        bindings: Bindings,
+        proxy: str | None,
+        most: int,
+        troubled: dict[Aor, Recipient],
+        extra: str = "",
     ) -> None:
+        """`extra`: header lines for recipients of whom no REGISTER is known."""
         self._silo = silo
         self._bindings = bindings
         self._proxy = proxy
         self._most = most
+        self._extra = extra
         self._troubled = troubled
         self._lanes: dict[Aor, _Lane] = {}
         self._flights: dict[int, _Flight] = {}
-        self._queue: dict[Aor, list[int]] = {}
-        "Owners that wait for a lane, in order, with the commands that wait for them."
+        self._queue: dict[Aor, _Call] = {}
+        "Owners that wait for a lane, in order."
         self._hungry: dict[Aor, _Lane] = {}
         "Lanes that need to claim more."
         self._token = 0
@@ -126,13 +154,16 @@ class Replay:
         if owner not in self._lanes:
             self._enqueue(owner, None)
 
-    def wake(self, owner: Aor, wish: int | None = None) -> None:
-        """Something says that the phone is back, or the operator does: deliver; back-off starts over."""
+    def wake(self, owner: Aor, wish: int | None = None, most: int = 0) -> None:
+        """Something says that the phone is back, or the operator does: deliver; back-off starts over.
+
+        `most`: messages to send at the most, 0 for all.
+        """
         if owner in self._troubled:
             self._note(replace(self._troubled[owner], tries=0))
-        self._enqueue(owner, wish)
+        self._enqueue(owner, wish, most)
 
-    def _enqueue(self, owner: Aor, wish: int | None) -> None:
+    def _enqueue(self, owner: Aor, wish: int | None, most: int = 0) -> None:
         if self._stopped:
             self._note(Recipient(owner, self._stopped, 0, None, STOPPED))
             return
@@ -140,8 +171,9 @@ class Replay:
         if lane:
             lane.again = True
             lane.wishes += [wish] if wish else []
+            lane.room = None if not most or lane.room is None else lane.room + most
         else:
-            self._queue.setdefault(owner, []).extend([wish] if wish else [])
+            self._queue.setdefault(owner, _Call()).join(wish, most)
 
     # -- before the commit -------------------------------------------------------------------------------------------
     def claim(self, now: int) -> None:
@@ -150,25 +182,33 @@ class Replay:
             return
         if now < self.held_until:
             for owner in list(self._queue):
-                self._put_off(owner, self._queue.pop(owner), self.alarm, self.held_until)
+                self._put_off(owner, self._queue.pop(owner).wishes, self.alarm, self.held_until)
         while self._queue and len(self._lanes) < self._most:
             owner = next(iter(self._queue))
-            lane = _Lane(owner, wishes=self._queue.pop(owner))
+            call = self._queue.pop(owner)
+            lane = _Lane(owner, wishes=call.wishes, room=call.room)
             self._lanes[owner] = self._hungry[owner] = lane
         for lane in list(self._hungry.values()):
             if self._silo.unwritten(lane.owner):
                 continue
-            way = self._way(lane.owner, now)
-            if isinstance(way, str):  # only a wake-up helps
-                self._close(lane, way, None, None, now)
-                continue
-            found = self._silo.begin(lane.owner, lane.cursor, CLAIM)
-            if not found:
-                del self._hungry[lane.owner]
-                self._finish(lane, now)
-                continue
-            lane.cursor = found[-1].silo_id
-            lane.queue.extend(found)
+            self._claim_for(lane, now)
+
+    def _claim_for(self, lane: _Lane, now: int) -> None:
+        """The next messages of a lane that has none left, or its end."""
+        way = self._way(lane.owner, now)
+        if isinstance(way, str):  # only a wake-up helps
+            self._close(lane, way, None, None, now)
+            return
+        most = CLAIM if lane.room is None else min(CLAIM, lane.room)
+        found = self._silo.begin(lane.owner, lane.cursor, most, now) if most else []
+        if not found:
+            del self._hungry[lane.owner]
+            self._finish(lane, now)
+            return
+        lane.cursor = found[-1].silo_id
+        lane.queue.extend(found)
+        if lane.room is not None:
+            lane.room -= len(found)
 
     def unclaim(self, now: int) -> None:
         """The commit failed: lanes that were about to claim give up for now."""
@@ -207,7 +247,7 @@ class Replay:
             if item.message.expires <= now:
                 self._silo.settle(item, Event.LAPSE, now, item.code, "its time ran out")
                 continue
-            way = self._way(lane.owner, now)
+            way = self._way(lane.owner, now, item.message.target)
             if isinstance(way, str):
                 self._silo.release([item], now)
                 self._close(lane, way, None, None, now)  # only a wake-up helps
@@ -222,18 +262,19 @@ class Replay:
         lane.in_flight = self._token
         return Send(self._token, item, way)
 
-    def _way(self, owner: Aor, now: int) -> Way | str:
-        """Where messages for an owner go now, or why they cannot."""
-        if self._proxy:
-            return Way(owner.uri, (hidden_route(self._proxy),), by_proxy=True)
+    def _way(self, owner: Aor, now: int, target: str = "") -> Way | str:
+        """Where messages for an owner go now, or why they cannot; `target`: a Request-URI that was asked for."""
         contact = self._bindings.newest(owner, now)
+        extra = contact.extra if contact else self._extra
+        if self._proxy:
+            return Way(target or owner.uri, (hidden_route(self._proxy),), by_proxy=True, extra=extra)
         if contact is None:
             return NO_WAY
         hop = parse_address(contact.path[0]).uri if contact.path else contact.uri
         host = parse_uri(hop).host
         if not is_literal(host):  # PJSIP would look it up on our only thread
             return f"its Contact leads to the host name {host}, which only an outbound_proxy can reach"
-        return Way(contact.uri, contact.path, by_proxy=False)
+        return Way(contact.uri, contact.path, by_proxy=False, extra=extra)
 
     def reload(self) -> None:
         """Somebody took messages out of the box: forget those that were claimed and have not left."""
@@ -250,7 +291,11 @@ class Replay:
         if 300 <= answer.code < 400 and not flight.followed:
             target = redirect(answer)
             if target and is_literal(parse_uri(target).host):
-                return [self._send(flight.lane, flight.item, Way(target, (), by_proxy=False), followed=True)]
+                return [
+                    self._send(
+                        flight.lane, flight.item, Way(target, (), by_proxy=False, extra=flight.way.extra), followed=True
+                    )
+                ]
         verdict = self._judge(flight, answer)
         if answer.local:
             code, words = None, "no answer" if answer.code == 408 else f"could not be sent: {answer.reason}"
@@ -326,7 +371,7 @@ class Replay:
         self._lanes.pop(lane.owner, None)
         self._hungry.pop(lane.owner, None)
         if lane.again and not self._stopped:  # the phone registered again meanwhile, perhaps somewhere else
-            self._queue.setdefault(lane.owner, []).extend(lane.wishes)
+            self._queue[lane.owner] = _Call(lane.wishes, lane.room or None)
             return
         if now < self.held_until:
             soon = self.held_until

@@ -4,19 +4,39 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
 
 from .address import Aor
 from .delivery import State
-from .message import Contact, Message, Recipient, Waiting
-from .schema import contact, ledger, recipient, silo
+from .message import Contact, Message, Recipient, Waiting, Wish
+from .schema import Names, ledger, silo_table
 
-BOX = sa.select(silo, ledger).select_from(silo.outerjoin(ledger, ledger.c.silo_id == silo.c.id))
-"Messages in the box with what our ledger knows of them: the rows that `waiting_of` reads."
 PATH_SEPARATOR = "\n"
 "Between the Route values of a Contact; no header value can hold it."
+Row = Any
+"A row by the names of its columns: SQLite's own, or one of SQLAlchemy's; neither has a type for its keys."
+
+
+@cache
+def bare(names: Names) -> sa.Select[Any]:
+    """Messages of a file that has no ledger, oldest first."""
+    silo = silo_table(names)
+    mine = [column.label(key) for key, column in silo.c.items() if key != "status"]
+    return sa.select(*mine).order_by(silo.c.id)
+
+
+@cache
+def box(names: Names) -> sa.Select[Any]:
+    """Messages in the box with what our ledger knows of them: the rows that `waiting_of` reads."""
+    silo = silo_table(names)
+    mine = [column.label(key) for key, column in silo.c.items() if key != "status"]
+    known = ("id", "msilo_id", "dedupe", "body_hash", "from_hdr", "to_hdr", "arrived", "state", "attempts", "code",
+             "reason", "target")  # fmt: skip
+    ours = [ledger.c[name].label(f"ledger_{name}") for name in known]
+    return sa.select(*mine, *ours).select_from(silo.outerjoin(ledger, ledger.c.silo_id == silo.c.id))
 
 
 def body_hash(body: bytes) -> bytes:
@@ -53,7 +73,7 @@ def silo_row(silo_id: int, message: Message) -> dict[str, Any]:
         "domain": message.owner.host,
         "inc_time": message.arrived,
         "exp_time": message.expires,
-        "snd_time": 0,
+        "snd_time": message.due,
         "ctype": to_db(message.ctype),
         "body": message.body,
         "extra_hdrs": to_db(message.kept),
@@ -78,8 +98,9 @@ def ledger_row(ledger_id: int, silo_id: int, message: Message) -> dict[str, Any]
         "size": len(message.body),
         "arrived": message.arrived,
         "expires": message.expires,
-        "state": State.PENDING,
+        "state": int(State.PENDING),
         "attempts": 0,
+        "target": to_db(message.target) or None,
     }
 
 
@@ -88,45 +109,47 @@ def adopted_row(item: Waiting) -> dict[str, Any]:
     return {**ledger_row(item.ledger_id, item.silo_id, item.message), "msilo_id": item.msilo_id}
 
 
-def waiting_of(row: sa.RowMapping) -> Waiting:
+def waiting_of(row: Row) -> Waiting:
     """A row of the box joined with its ledger.
 
     A ledger row counts only where arrival, sender and body agree: Kamailio's own table reuses ids. Without one the
     message is pending, `known` is False and the caller gives it an id.
     """
-    body = _body(row[silo.c.body])
+    body = _body(row["body"])
+    src, dst = from_db(row["src_addr"]), from_db(row["dst_addr"])
     known = (
-        row[ledger.c.id] is not None
-        and row[ledger.c.arrived] == row[silo.c.inc_time]
-        and bytes(row[ledger.c.body_hash]) == body_hash(body)
-        and from_db(row[silo.c.src_addr]) in from_db(row[ledger.c.from_hdr])
+        row["ledger_id"] is not None
+        and row["ledger_arrived"] == row["inc_time"]
+        and bytes(row["ledger_body_hash"]) == body_hash(body)
+        and src in from_db(row["ledger_from_hdr"])
     )
-    src, dst = from_db(row[silo.c.src_addr]), from_db(row[silo.c.dst_addr])
     message = Message(
-        owner=Aor(row[silo.c.username], row[silo.c.domain]),
+        owner=Aor(from_db(row["username"]), from_db(row["domain"])),
         src=src,
         dst=dst,
-        from_=from_db(row[ledger.c.from_hdr]) if known else f"<{src}>",
-        to=from_db(row[ledger.c.to_hdr]) if known else f"<{dst}>",
-        ctype=from_db(row[silo.c.ctype]),
+        from_=from_db(row["ledger_from_hdr"]) if known else f"<{src}>",
+        to=from_db(row["ledger_to_hdr"]) if known else f"<{dst}>",
+        ctype=from_db(row["ctype"]),
         body=body,
-        kept=from_db(row[silo.c.extra_hdrs]),
-        arrived=row[silo.c.inc_time],
-        expires=row[silo.c.exp_time],
-        call_id=from_db(row[silo.c.callid]),
-        key=bytes(row[ledger.c.dedupe] or b"") if known else b"",
+        kept=from_db(row["extra_hdrs"]),
+        arrived=row["inc_time"],
+        expires=row["exp_time"],
+        call_id=from_db(row["callid"]),
+        key=bytes(row["ledger_dedupe"] or b"") if known else b"",
+        due=row["snd_time"],
+        target=from_db(row["ledger_target"]) if known else "",
     )
     if not known:
-        return Waiting(row[silo.c.id], message, 0, "", State.PENDING, 0, None, None, known=False)
+        return Waiting(row["id"], message, 0, "", State.PENDING, 0, None, None, known=False)
     return Waiting(
-        silo_id=row[silo.c.id],
+        silo_id=row["id"],
         message=message,
-        ledger_id=row[ledger.c.id],
-        msilo_id=row[ledger.c.msilo_id],
-        state=State(row[ledger.c.state]),
-        attempts=row[ledger.c.attempts],
-        code=row[ledger.c.code],
-        reason=from_db(row[ledger.c.reason]) or None,
+        ledger_id=row["ledger_id"],
+        msilo_id=row["ledger_msilo_id"],
+        state=State(row["ledger_state"]),
+        attempts=row["ledger_attempts"],
+        code=row["ledger_code"],
+        reason=from_db(row["ledger_reason"]) or None,
     )
 
 
@@ -147,21 +170,23 @@ def contact_row(one: Contact) -> dict[str, Any]:
         "updated": one.updated,
         "call_id": to_db(one.call_id),
         "cseq": one.cseq,
+        "extra": to_db(one.extra),
     }
 
 
-def contact_of(row: sa.RowMapping) -> Contact:
+def contact_of(row: Row) -> Contact:
     """A binding."""
-    path = from_db(row[contact.c.path])
+    path = from_db(row["path"])
     return Contact(
-        aor=Aor(row[contact.c.username], row[contact.c.domain]),
-        uri=from_db(row[contact.c.uri]),
+        aor=Aor(row["username"], row["domain"]),
+        uri=from_db(row["uri"]),
         path=tuple(path.split(PATH_SEPARATOR)) if path else (),
-        expires=row[contact.c.expires],
-        takes_message=bool(row[contact.c.takes_message]),
-        updated=row[contact.c.updated],
-        call_id=from_db(row[contact.c.call_id]),
-        cseq=row[contact.c.cseq],
+        expires=row["expires"],
+        takes_message=bool(row["takes_message"]),
+        updated=row["updated"],
+        call_id=from_db(row["call_id"]),
+        cseq=row["cseq"],
+        extra=from_db(row["extra"]),
     )
 
 
@@ -177,7 +202,12 @@ def recipient_row(one: Recipient) -> dict[str, Any]:
     }
 
 
-def recipient_of(row: sa.RowMapping) -> Recipient:
+def recipient_of(row: Row) -> Recipient:
     """What stands between an owner and the next attempt."""
-    owner = Aor(row[recipient.c.username], row[recipient.c.domain])
+    owner = Aor(row["username"], row["domain"])
     return Recipient(owner, row["next_try"], row["tries"], row["code"], from_db(row["reason"]))
+
+
+def wish_of(row: Row) -> Wish:
+    """What a command asks for."""
+    return Wish(row["id"], row["verb"], Aor(row["username"], row["domain"]), int(row["detail"] or 0))

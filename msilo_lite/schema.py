@@ -1,40 +1,76 @@
 """The tables: msilo's own, exactly, and our ledger beside it; and the list of migrations.
 
-`silo` is version 8 of Kamailio's table, so that a Kamailio can use the file as well. Our tables start with `msilo_`. A
-released migration is never edited: a change is a new one at the end. `PRAGMA user_version` counts those applied.
+msilo's is version 8 of Kamailio's table, so that a Kamailio can use the file as well; like there, it and its columns
+may be called otherwise. Our tables start with `msilo_`. A released migration is never edited: a change is a new one at
+the end. `PRAGMA user_version` counts those applied.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cache
+
 from sqlalchemy import BLOB, Column, Float, Index, Integer, MetaData, Table, Text
 from sqlalchemy.types import String
 
-metadata = MetaData()
 
-silo = Table(
-    "silo",
-    metadata,
-    Column("id", Integer, primary_key=True),
-    Column("src_addr", String(255), nullable=False, server_default=""),
-    Column("dst_addr", String(255), nullable=False, server_default=""),
-    Column("username", String(64), nullable=False, server_default=""),
-    Column("domain", String(64), nullable=False, server_default=""),
-    Column("inc_time", Integer, nullable=False, server_default="0"),
-    Column("exp_time", Integer, nullable=False, server_default="0"),
-    Column("snd_time", Integer, nullable=False, server_default="0"),
-    Column("ctype", String(32), nullable=False, server_default="text/plain"),
-    Column("body", BLOB),
-    Column("extra_hdrs", Text),
-    Column("callid", String(128), nullable=False, server_default=""),
-    Column("status", Integer, nullable=False, server_default="0"),
-    Index("silo_account_idx", "username", "domain"),
-    Index("msilo_exp_idx", "exp_time"),
-    sqlite_autoincrement=True,  # ids never come back (Kamailio's own table reuses them, and loses mail by it)
-)
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What this installation calls msilo's table and its columns."""
+
+    db_table: str = "silo"
+    sc_mid: str = "id"
+    sc_from: str = "src_addr"
+    sc_to: str = "dst_addr"
+    sc_uri_user: str = "username"
+    sc_uri_host: str = "domain"
+    sc_body: str = "body"
+    sc_ctype: str = "ctype"
+    sc_exp_time: str = "exp_time"
+    sc_inc_time: str = "inc_time"
+    sc_snd_time: str = "snd_time"
+    sc_stored_hdrs: str = "extra_hdrs"
+    sc_callid: str = "callid"
+    sc_status: str = "status"
+
+
+@cache
+def silo_table(names: Names) -> Table:
+    """msilo's table; its columns have the same keys, whatever their names."""
+
+    def text(name: str, key: str, size: int, default: str = "") -> Column[str]:
+        return Column(name, String(size), key=key, nullable=False, server_default=default)
+
+    def number(name: str, key: str) -> Column[int]:
+        return Column(name, Integer, key=key, nullable=False, server_default="0")
+
+    table = Table(
+        names.db_table,
+        MetaData(),
+        Column(names.sc_mid, Integer, key="id", primary_key=True),
+        text(names.sc_from, "src_addr", 255),
+        text(names.sc_to, "dst_addr", 255),
+        text(names.sc_uri_user, "username", 64),
+        text(names.sc_uri_host, "domain", 64),
+        number(names.sc_inc_time, "inc_time"),
+        number(names.sc_exp_time, "exp_time"),
+        number(names.sc_snd_time, "snd_time"),
+        text(names.sc_ctype, "ctype", 32, "text/plain"),
+        Column(names.sc_body, BLOB, key="body"),
+        Column(names.sc_stored_hdrs, Text, key="extra_hdrs"),
+        text(names.sc_callid, "callid", 128),
+        number(names.sc_status, "status"),
+        sqlite_autoincrement=True,  # ids never come back (Kamailio's own table reuses them, and loses mail by it)
+    )
+    Index(f"{names.db_table}_account_idx", table.c.username, table.c.domain)
+    Index("msilo_exp_idx", table.c.exp_time)
+    Index("msilo_snd_idx", table.c.snd_time, sqlite_where=table.c.snd_time > 0)
+    return table
+
 
 version = Table(
     "version",
-    metadata,
+    MetaData(),
     Column("id", Integer, primary_key=True),
     Column("table_name", String(32), nullable=False, unique=True),
     Column("table_version", Integer, nullable=False, server_default="0"),
@@ -66,6 +102,7 @@ ledger = Table(
     Column("code", Integer),
     Column("reason", Text),
     Column("settled", Integer),
+    Column("target", Text),
 )
 contact = Table(
     "msilo_contact",
@@ -79,6 +116,7 @@ contact = Table(
     Column("updated", Float, nullable=False),
     Column("call_id", Text, nullable=False),
     Column("cseq", Integer, nullable=False),
+    Column("extra", Text, nullable=False),
 )
 recipient = Table(
     "msilo_recipient",
@@ -98,6 +136,7 @@ wish = Table(
     Column("verb", Text, nullable=False),
     Column("username", Text, nullable=False),
     Column("domain", Text, nullable=False),
+    Column("detail", Text, nullable=False),
     Column("asked", Integer, nullable=False),
     Column("result", Text, nullable=False),
     Column("done", Integer, nullable=False),
@@ -131,5 +170,11 @@ _FIRST = (
     "CREATE TABLE msilo_daemon (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST,)
+_SECOND = (
+    "ALTER TABLE msilo_ledger ADD COLUMN target TEXT",
+    "ALTER TABLE msilo_contact ADD COLUMN extra TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE msilo_wish ADD COLUMN detail TEXT NOT NULL DEFAULT ''",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SECOND)
 "Each a tuple of statements, applied in one transaction together with the number."

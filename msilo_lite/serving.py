@@ -9,9 +9,9 @@ import signal
 import sys
 from types import FrameType
 
-from .config import Loaded
 from .daemon import Daemon
 from .lock import sole_user
+from .sources import Loaded
 from .views import serving
 
 

@@ -10,15 +10,39 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from .address import Aor, NameAddr, aor_of, parse_address, parse_uri
+from .compose import Dress, fits
+from .control import OWN_ID, Orders, obeyed, orders_of
 from .delivery import Event, State, move
 from .errors import BadRequest, Rejected, StoreError
 from .message import Message, Settled, Turn, Waiting
-from .policy import Policy
+from .policy import FULL_RETRY, Policy
+from .pseudo import Subject, Template
 from .store import Store
-from .wire import Request, check, content_type, dedupe_key, fits, kept_headers, media_type, plain
+from .wire import Request, check, content_type, dedupe_key, kept_headers, media_type, plain
 
 NEVER_STORED = frozenset({"application/im-iscomposing+xml"})
 "Media types that are worthless later (RFC 3994): answered 200 and forgotten."
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a request came from."""
+
+    host: str = ""
+    port: int = 0
+    control: bool = False
+    "Whether it may steer the silo with X-MSilo-* headers."
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the parameters say about reading a request."""
+
+    snd_time: Template | None = None
+    "Gives the time at which a message is to be sent (msilo: snd_time_avp)."
+    headers: Template | None = None
+    "Gives the headers to keep, in place of the request's own (msilo: extra_hdrs_avp)."
+    ignored: frozenset[str] = NEVER_STORED
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,66 +75,103 @@ class Places:
 class Silo:
     """The box of every recipient."""
 
-    def __init__(self, store: Store, policy: Policy, places: Places, user_agent: str, target: int = 0) -> None:
-        """`target`: bytes that Request-URI and Route of a replay may need, beyond the AoR."""
+    def __init__(
+        self, store: Store, policy: Policy, places: Places, dress: Dress, room: int = 0, reading: Reading | None = None
+    ) -> None:
+        """`room`: bytes that Request-URI and Route of a replay may need, beyond the AoR."""
         self._store = store
         self._policy = policy
         self.places = places
-        self._user_agent = user_agent
-        self._target = target
+        self._dress = dress
+        self._room = room
+        self._reading = reading or Reading()
         self.turn = Turn()
 
     # -- in ----------------------------------------------------------------------------------------------------------
-    def accept(self, request: Request, now: int) -> Message | None:
+    def accept(self, request: Request, now: int, source: Source | None = None) -> Message | None:
         """Stage a MESSAGE for the next commit; None when it is to be answered 200 and forgotten.
 
         Raises BadRequest or Rejected with the answer it gets, and StoreError.
         """
+        source = source or Source()
         body = check(request)
-        own_id = request.get("x-msilo-id")
+        own_id = request.get(OWN_ID)
         if own_id and self._store.by_msilo_id(own_id):
             # a failure route brought our own replay back: the 480 becomes the answer to that very replay
             self.turn.count("returned_messages")
             raise Rejected(480, "our own replay, the recipient is still away")
+        request = obeyed(request, control=source.control)
         ctype = content_type(request, body)
-        if media_type(ctype) in NEVER_STORED:
+        if media_type(ctype) in self._reading.ignored:
             self.turn.count("forgotten_messages")
             return None
-        message = self._message(request, ctype, body, now)
-        fits(message, self._user_agent, self._target)
+        message = self._message(request, ctype, body, now, source)
+        fits(message, self._dress, self._room)
+        if self._full(message, now):
+            raise Rejected(480, "the box is full", headers=(("Retry-After", str(FULL_RETRY)),))
         self.turn.new.append(message)
         return message
 
-    def _message(self, request: Request, ctype: str, body: bytes, now: int) -> Message:
+    def _message(self, request: Request, ctype: str, body: bytes, now: int, source: Source) -> Message:
+        orders = orders_of(request)
         from_ = parse_address(plain(request, "from"), tel=True)  # a text from the telephone network
         to = parse_address(plain(request, "to"), tel=True)
-        owner = self.places.aor(request.target) or self.places.aor(to.uri)
-        if owner is None:
-            raise BadRequest(404, "neither the Request-URI nor To names a user of ours")
-        shown, dst = self.places.shown(to)
+        owner = self._owner(request, to, orders)
+        shown, dst = (orders.dst.text, orders.dst.uri) if orders.dst else self.places.shown(to)
+        subject = Subject(request, source.host, source.port, now)
+        due = self._policy.due(_expanded(self._reading.snd_time, subject), now)
         return Message(
             owner=owner,
-            src=from_.uri,
+            src=(orders.src or from_).uri,
             dst=dst,
-            from_=from_.text,
+            from_=(orders.src or from_).text,
             to=shown,
             ctype=ctype,
             body=body,
-            kept=kept_headers(request),
+            kept=self._kept(request, subject),
             arrived=now,
-            expires=now + self._policy.lifetime(request.get("expires"), request.get("date"), now),
+            expires=(due or now) + self._policy.lifetime(request.get("expires"), request.get("date"), now),
             call_id=request.get("call-id") or "",
             key=dedupe_key(request, from_.get("tag") or "", owner, body),
+            due=due,
+            target=dst if orders.dst else "",
         )
 
-    def has_mail(self, owner: Aor) -> bool:
-        """Whether anything waits for an owner, on disk or in this turn."""
-        return any(message.owner == owner for message in self.turn.new) or self._store.has_mail(owner)
+    def _owner(self, request: Request, to: NameAddr, orders: Orders) -> Aor:
+        """Whose message it is. Raises BadRequest (404) where that is nobody of ours."""
+        if orders.owner is not None:
+            owner = self.places.aor(orders.owner)
+        else:
+            owner = self.places.aor(request.target) or self.places.aor(to.uri)
+        if owner is None:
+            raise BadRequest(404, "neither the Request-URI nor To names a user of ours")
+        return owner
+
+    def _kept(self, request: Request, subject: Subject) -> str:
+        """The headers that a replay repeats."""
+        if self._reading.headers is not None:
+            chosen = self._reading.headers.lines(subject)
+            if chosen is not None:
+                return "".join(f"{name}: {value}\r\n" for name, value in chosen)
+        return kept_headers(request)
+
+    def _full(self, message: Message, now: int) -> bool:
+        """Whether the box has no room; a repeat of what is in it already has."""
+        most = self._policy.max_messages
+        if not most or self._store.knows(message.key) or any(new.key == message.key for new in self.turn.new):
+            return False
+        staged = sum(new.owner == message.owner for new in self.turn.new)
+        return self._store.waiting(message.owner, now, most) + staged >= most
+
+    def has_mail(self, owner: Aor, now: int) -> bool:
+        """Whether anything that may be sent waits for an owner, on disk or in this turn."""
+        new = any(message.owner == owner and message.due <= now for message in self.turn.new)
+        return new or self._store.has_mail(owner, now)
 
     # -- out ---------------------------------------------------------------------------------------------------------
-    def begin(self, owner: Aor, after: int, most: int) -> list[Waiting]:
+    def begin(self, owner: Aor, after: int, most: int, now: int) -> list[Waiting]:
         """Claim the oldest messages of an owner above a silo id; they may leave after the next commit."""
-        claimed = self._store.pending(owner, after, most)
+        claimed = self._store.pending(owner, after, most, now)
         for item in claimed:
             move(item.state, Event.BEGIN)
         self.turn.claimed += claimed
@@ -133,10 +194,9 @@ class Silo:
         """Stage how an attempt at a claimed message ended."""
         attempts = item.attempts + (event not in (Event.RELEASE, Event.LAPSE))
         self.turn.settled.append(Settled(item, move(move(item.state, Event.BEGIN), event), now, code, reason, attempts))
-        name = {Event.ACCEPTED: "dumped_messages", Event.RELEASE: None, Event.LAPSE: "expired_messages"}
-        counted = name.get(event, "failed_messages")
+        counted = _COUNTERS.get(event, ("failed_messages", "failed_reminders"))
         if counted:
-            self.turn.count(counted)
+            self.turn.count(counted[item.reminder])
 
     def release(self, items: Iterable[Waiting], now: int) -> None:
         """Give claimed messages back that were never sent; no attempt is counted."""
@@ -157,15 +217,31 @@ class Silo:
         self.turn.new, self.turn.claimed = [], []
 
     # -- disk --------------------------------------------------------------------------------------------------------
-    def commit(self, now: int) -> None:
-        """Write the turn. On StoreError what a sender or a lane waits for is given up, and the rest is kept."""
+    def commit(self, now: int) -> frozenset[bytes]:
+        """Write the turn; returns the keys of new messages that were repeats.
+
+        On StoreError what a sender or a lane waits for is given up, and the rest is kept.
+        """
         turn = self.turn
         try:
-            if not turn.empty:
-                self._store.write(turn, now)
+            repeated = frozenset[bytes]() if turn.empty else self._store.write(turn, now)
         except StoreError as error:
             self.give_up()
             if error.lasting:  # it would fail for ever: what it wanted to say about old messages, a restart says again
                 self.turn = Turn()
             raise
         self.turn = Turn()
+        return repeated
+
+
+_COUNTERS: dict[Event, tuple[str, str] | None] = {
+    Event.ACCEPTED: ("dumped_messages", "dumped_reminders"),
+    Event.RELEASE: None,
+    Event.LAPSE: ("expired_messages", "expired_messages"),
+}
+"Statistics by how an attempt ended, for messages and for reminders: msilo's names, the right way round."
+
+
+def _expanded(template: Template | None, subject: Subject) -> str:
+    """What a parameter gives for a request; nothing where a lone variable is not there."""
+    return (template.expand(subject) or "").strip() if template else ""

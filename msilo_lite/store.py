@@ -1,27 +1,25 @@
-"""Every SQL statement of the daemon: one connection, one transaction a turn; nobody else imports SQLAlchemy's engine.
+"""The database as the daemon sees it: one connection, one transaction a turn.
 
 A `Turn` is written whole or not at all, fsynced before `write` returns (WAL, synchronous=FULL). Reads outside of a
-turn are single indexed look-ups; `test_plans` holds that none of them scans. What the commands read is in `inbox`.
+turn are single indexed look-ups. What the commands read is in `inbox`.
 """
 
 from __future__ import annotations
 
 import json
 import secrets
+import sqlite3
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert as upsert
-
 from .address import Aor
 from .delivery import State
-from .engine import atomic, migrate, open_engine, translated
+from .engine import atomic, connect, migrate, open_engine, translated
 from .errors import StoreError
-from .message import Contact, Recipient, Settled, Turn, Waiting
+from .message import Contact, Recipient, Settled, Turn, Waiting, Wish
 from .rows import (
-    BOX,
     adopted_row,
     contact_of,
     contact_row,
@@ -32,95 +30,52 @@ from .rows import (
     silo_row,
     to_db,
     waiting_of,
+    wish_of,
 )
-from .schema import contact, counter, daemon, ledger, recipient, silo, wish
+from .schema import Names, ledger, silo_table
+from .statements import statements
 
-_P = sa.bindparam
-
-
-def _replace(table: sa.Table, key: tuple[str, ...]) -> Any:
-    """Insert, or overwrite the row with the same key."""
-    statement = upsert(table)
-    rest = {column.name: statement.excluded[column.name] for column in table.c if column.name not in key}
-    return statement.on_conflict_do_update(index_elements=list(key), set_=rest)
-
-
-_INSERT_SILO = sa.insert(silo)
-_INSERT_LEDGER = sa.insert(ledger)
-_ADOPT = upsert(ledger).on_conflict_do_nothing()
-_COUNTED = upsert(counter)
-_ADD = _COUNTED.on_conflict_do_update(
-    index_elements=["name"], set_={"value": counter.c.value + _COUNTED.excluded.value}
-)
-_CLAIM = (
-    sa.update(ledger)
-    .where(ledger.c.id == _P("row"), ledger.c.state == State.PENDING)
-    .values(state=State.SENDING, in_flight=_P("at"), silo_id=_P("box"))
-)
-_SETTLE = (
-    sa.update(ledger)
-    .where(ledger.c.id == _P("row"), ledger.c.state <= State.PARKED)
-    .values(state=_P("next"), attempts=_P("tries"), code=_P("why_code"), reason=_P("why"), in_flight=None)
-)
-_FINISH = (
-    sa.update(ledger)
-    .where(ledger.c.id == _P("row"))
-    .values(
-        state=_P("next"), attempts=_P("tries"), code=_P("why_code"), reason=_P("why"), in_flight=None, silo_id=None,
-        settled=_P("at"),
-    )
-)  # fmt: skip
-_DELETE = sa.delete(silo).where(silo.c.id == _P("row"))
-_KNOWN = sa.select(ledger.c.dedupe).where(ledger.c.dedupe.in_(_P("keys", expanding=True)))
-_HAS_MAIL = sa.select(silo.c.id).where(silo.c.username == _P("user"), silo.c.domain == _P("host")).limit(1)
-_PENDING = (
-    BOX.where(
-        silo.c.username == _P("user"), silo.c.domain == _P("host"), silo.c.snd_time == 0, silo.c.id > _P("after"),
-    )
-    .order_by(silo.c.id)
-    .limit(_P("most"))
-)  # fmt: skip
-_PRESENT = sa.select(silo.c.id).where(silo.c.id.in_(_P("ids", expanding=True)))
-_DUE = (
-    sa.select(recipient.c.username, recipient.c.domain)
-    .where(recipient.c.next_try <= _P("now"))
-    .order_by(recipient.c.next_try)
-    .limit(_P("most"))
-)
-_LAPSED = (
-    BOX.where(
-        silo.c.exp_time <= _P("now"),
-        sa.or_(ledger.c.state.is_(None), ledger.c.state != State.SENDING, ledger.c.arrived != silo.c.inc_time),
-    )
-    .order_by(silo.c.exp_time)
-    .limit(_P("most"))
-)
-
-
-_DROP_RECIPIENT = sa.delete(recipient).where(recipient.c.username == _P("user"), recipient.c.domain == _P("host"))
-_KEEP_RECIPIENT = _replace(recipient, ("username", "domain"))
-_DROP_CONTACT = sa.delete(contact).where(
-    contact.c.username == _P("user"), contact.c.domain == _P("host"), contact.c.uri == _P("at")
-)
-_KEEP_CONTACT = _replace(contact, ("username", "domain", "uri"))
-_GRANT = sa.update(wish).where(wish.c.id == _P("row")).values(result=_P("text"), done=1)
+ID_MARK = "last_silo_id"
+"Where the highest id is kept for a table whose own ids come back, as Kamailio makes it."
 
 
 class Store:
-    """The database as the daemon sees it. Every method may raise StoreError."""
+    """The file. Every method may raise StoreError."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, names: Names | None = None) -> None:
         self.file = file
+        self._silo = silo_table(names or Names())
+        self._sql = statements(names or Names())
         with translated(f"cannot open {file}"):
-            self._engine = open_engine(file, create=True)
-            self._c = self._engine.connect()
-            migrate(self._c)
+            engine = open_engine(file, create=True)
+            with engine.connect() as connection:
+                migrate(connection, self._silo)
+            engine.dispose()
+            self._c = connect(file, create=False)
+        self._c.row_factory = sqlite3.Row
         self._seen = -1
         self._next_silo = self._next_ledger = 0
+        made = self._one("SELECT sql FROM sqlite_master WHERE type = 'table' AND name = :name", name=self._silo.name)
+        self.foreign = "AUTOINCREMENT" not in str(made).upper()
+        "Whether somebody else made the table: its ids would come back."
+
+    def _run(self, sql: str, **values: Any) -> sqlite3.Cursor:
+        return self._c.execute(sql, values)
+
+    def _each(self, sql: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        if len(rows) == 1:
+            self._c.execute(sql, rows[0])
+        elif rows:
+            self._c.executemany(sql, rows)
+
+    def _one(self, sql: str, **values: Any) -> Any:
+        """The first column of the first row, or None."""
+        row = self._c.execute(sql, values).fetchone()
+        return row[0] if row else None
 
     # -- writing -----------------------------------------------------------------------------------------------------
-    def write(self, turn: Turn, now: int) -> int:
-        """Commit a turn; returns how many of `turn.new` were repeats of requests already known.
+    def write(self, turn: Turn, now: int) -> frozenset[bytes]:
+        """Commit a turn; returns the keys of those of `turn.new` that are repeats of requests already known.
 
         Raises StoreError with nothing kept; the caller decides what of the turn to try again.
         """
@@ -131,124 +86,136 @@ class Store:
             self._seen = -1  # the ids handed out are void
             raise
 
-    def _write(self, turn: Turn, now: int) -> int:
-        fresh, repeats = self._insert(turn) if turn.new else (0, 0)
+    def _write(self, turn: Turn, now: int) -> frozenset[bytes]:
+        fresh, repeated = self._insert(turn) if turn.new else (0, [])
         if turn.claimed:
             self._claim(turn.claimed, now)
         if turn.settled:
             self._settle(turn.settled)
         self._write_rest(turn)
-        self._count({**turn.counters, **_earned(turn, fresh, repeats)})
-        return repeats
+        self._count({**turn.counters, **_earned(turn, fresh, len(repeated))})
+        return frozenset(repeated)
 
-    def _insert(self, turn: Turn) -> tuple[int, int]:
-        """Insert what is new; returns how many were, and how many were repeats."""
+    def _insert(self, turn: Turn) -> tuple[int, list[bytes]]:
+        """Insert what is new; returns how many were, and the keys of the repeats."""
         self._refresh_ids()
-        known = set(self._c.scalars(_KNOWN, {"keys": [message.key for message in turn.new]}))
-        boxes, entries, repeats = [], [], 0
+        seen: set[bytes] = set()
+        boxes, entries, repeated = [], [], []
         for message in turn.new:
-            if message.key in known:
-                repeats += 1
+            if message.key in seen or self._one(self._sql.known, key=message.key) is not None:
+                repeated.append(message.key)
                 continue
-            known.add(message.key)
+            seen.add(message.key)
             boxes.append(silo_row(self._next_silo, message))
             entries.append(ledger_row(self._next_ledger, self._next_silo, message))
             self._next_silo += 1
             self._next_ledger += 1
-        if boxes:
-            self._c.execute(_INSERT_SILO, boxes)
-            self._c.execute(_INSERT_LEDGER, entries)
-        return len(boxes), repeats
+        self._each(self._sql.insert_silo, boxes)
+        self._each(self._sql.insert_ledger, entries)
+        if boxes and self.foreign:
+            self._run(self._sql.tell, name=ID_MARK, value=str(self._next_silo - 1))
+        return len(boxes), repeated
 
     def _refresh_ids(self) -> None:
         """The next free ids; read again only when another process has committed since."""
         seen = self.data_version()
         if seen == self._seen:
             return
-        used = "SELECT max(coalesce((SELECT seq FROM sqlite_sequence WHERE name = ?), 0), coalesce(max(id), 0)) FROM "
-        kept = "SELECT coalesce(max(silo_id), 0) FROM msilo_ledger WHERE silo_id IS NOT NULL"
-        box = self._c.exec_driver_sql(used + silo.name, (silo.name,)).scalar_one()
-        entry = self._c.exec_driver_sql(used + ledger.name, (ledger.name,)).scalar_one()
-        self._next_silo = max(box, self._c.exec_driver_sql(kept).scalar_one()) + 1
+        box = self._one(self._sql.highest_silo, name=self._silo.name)
+        entry = self._one(self._sql.highest_ledger, name=ledger.name)
+        mark = int(self._one(self._sql.told, name=ID_MARK) or 0) if self.foreign else 0
+        self._next_silo = max(box, mark, self._one(self._sql.highest_kept)) + 1
         self._next_ledger = max(self._next_ledger, entry + 1)
         self._seen = seen
 
     def _claim(self, claimed: list[Waiting], now: int) -> None:
-        self._adopt(claimed)
+        if len(self._adopt(claimed)) < len(claimed):
+            raise StoreError("cannot write: another process took the same number")  # the lanes come again
         rows = [{"row": item.ledger_id, "at": now, "box": item.silo_id} for item in claimed]
-        self._c.execute(_CLAIM, rows)
+        self._each(self._sql.claim, rows)
 
-    def _adopt(self, items: list[Waiting]) -> None:
-        """Give messages of others a ledger row, and take their id from a ledger row that was another message's."""
+    def _adopt(self, items: list[Waiting]) -> list[Waiting]:
+        """Give messages of others a ledger row, and take their id from a ledger row that was another message's.
+
+        Returns the items that have a ledger row now: another process may have taken the number meant for one.
+        """
         strangers = [item for item in items if not item.known]
-        if strangers:
-            stale = sa.update(ledger).where(ledger.c.silo_id == _P("box"), ledger.c.id != _P("row"))
-            self._c.execute(
-                stale.values(silo_id=None, state=State.CANCELLED, settled=_P("at")),
-                [{"box": i.silo_id, "row": i.ledger_id, "at": i.message.arrived} for i in strangers],
-            )
-            self._c.execute(_ADOPT, [adopted_row(item) for item in strangers])
+        if not strangers:
+            return items
+        taken = {item.ledger_id for item in strangers if self._is_anothers(item)}
+        free = [item for item in strangers if item.ledger_id not in taken]
+        rows = [{"box": i.silo_id, "row": i.ledger_id, "at": i.message.arrived} for i in free]
+        self._each(self._sql.disown, rows)
+        self._each(self._sql.adopt, [adopted_row(item) for item in free])
+        return [item for item in items if item.known or item.ledger_id not in taken]
+
+    def _is_anothers(self, item: Waiting) -> bool:
+        row = self._run(self._sql.by_id, row=item.ledger_id).fetchone()
+        return row is not None and row["msilo_id"] != item.msilo_id
 
     def _settle(self, settled: list[Settled]) -> None:
-        self._adopt([one.item for one in settled])
-        rows = [
-            {
-                "row": one.item.ledger_id, "next": one.state, "tries": one.attempts, "why_code": one.code,
-                "why": one.reason and to_db(one.reason), "at": one.at,
-            }
-            for one in settled
-        ]  # fmt: skip
-        final = [one.state not in (State.PENDING, State.PARKED) for one in settled]
-        passing = [{k: v for k, v in row.items() if k != "at"} for row, end in zip(rows, final, strict=True) if not end]
-        ended = [row for row, end in zip(rows, final, strict=True) if end]
-        if passing:
-            self._c.execute(_SETTLE, passing)
-        if ended:
-            self._c.execute(_FINISH, ended)
-            boxes = [{"row": one.item.silo_id} for one, end in zip(settled, final, strict=True) if end]
-            self._c.execute(_DELETE, boxes)
+        here = {id(item) for item in self._adopt([one.item for one in settled])}
+        passing, ended, boxes = [], [], []
+        for one in settled:
+            final = one.state not in (State.PENDING, State.PARKED)
+            if final:
+                boxes.append({"row": one.item.silo_id})
+            if id(one.item) not in here:
+                continue
+            row = {
+                "row": one.item.ledger_id, "next": int(one.state), "tries": one.attempts, "why_code": one.code,
+                "why": one.reason and to_db(one.reason),
+            }  # fmt: skip
+            if final:
+                ended.append({**row, "at": one.at})
+            else:
+                passing.append(row)
+        self._each(self._sql.settle, passing)
+        self._each(self._sql.finish, ended)
+        self._each(self._sql.delete_silo, boxes)
 
     def _write_rest(self, turn: Turn) -> None:
         gone = [{"user": a.user, "host": a.host} for a, r in turn.recipients.items() if r is None]
-        if gone:
-            self._c.execute(_DROP_RECIPIENT, gone)
-        kept = [recipient_row(r) for r in turn.recipients.values() if r]
-        if kept:
-            self._c.execute(_KEEP_RECIPIENT, kept)
-        self._write_contacts(turn)
-        if turn.wishes:
-            self._c.execute(_GRANT, [{"row": n, "text": json.dumps(result)} for n, result in turn.wishes.items()])
+        self._each(self._sql.drop_recipient, gone)
+        self._each(self._sql.keep_recipient, [recipient_row(r) for r in turn.recipients.values() if r])
+        ended = [{"user": a.user, "host": a.host, "at": uri} for (a, uri), c in turn.contacts.items() if c is None]
+        self._each(self._sql.drop_contact, ended)
+        self._each(self._sql.keep_contact, [contact_row(c) for c in turn.contacts.values() if c])
+        granted = [{"row": number, "text": json.dumps(result)} for number, result in turn.wishes.items()]
+        self._each(self._sql.grant, granted)
 
     def _count(self, counters: dict[str, int]) -> None:
-        if counters:
-            self._c.execute(_ADD, [{"name": name, "value": by} for name, by in counters.items()])
-
-    def _write_contacts(self, turn: Turn) -> None:
-        gone = [{"user": a.user, "host": a.host, "at": uri} for (a, uri), c in turn.contacts.items() if c is None]
-        if gone:
-            self._c.execute(_DROP_CONTACT, gone)
-        kept = [contact_row(c) for c in turn.contacts.values() if c]
-        if kept:
-            self._c.execute(_KEEP_CONTACT, kept)
+        self._each(self._sql.add, [{"name": name, "value": by} for name, by in counters.items()])
 
     # -- reading -----------------------------------------------------------------------------------------------------
     def data_version(self) -> int:
         """Changes when another connection has committed (SQLite's own counter)."""
         with translated("cannot read"):
-            return int(self._c.exec_driver_sql("PRAGMA data_version").scalar_one())
+            return int(self._one("PRAGMA data_version"))
 
-    def has_mail(self, owner: Aor) -> bool:
-        """Whether the box of an owner holds anything: one look-up in an index."""
+    def has_mail(self, owner: Aor, now: int) -> bool:
+        """Whether the box of an owner holds anything that may be sent: one look-up in an index."""
         with translated("cannot read"):
-            return self._c.execute(_HAS_MAIL, {"user": owner.user, "host": owner.host}).first() is not None
+            return self._one(self._sql.has_mail, user=owner.user, host=owner.host, now=now) is not None
 
-    def pending(self, owner: Aor, after: int, most: int) -> list[Waiting]:
+    def waiting(self, owner: Aor, now: int, most: int) -> int:
+        """How many messages of an owner are in the box and not over, counted up to `most`."""
+        with translated("cannot read"):
+            rows = self._run(self._sql.alive, user=owner.user, host=owner.host, now=now, most=most)
+            return len(rows.fetchall())
+
+    def knows(self, key: bytes) -> bool:
+        """Whether a request was taken before."""
+        with translated("cannot read"):
+            return self._one(self._sql.known, key=key) is not None
+
+    def pending(self, owner: Aor, after: int, most: int, now: int) -> list[Waiting]:
         """The oldest messages of an owner that may be sent, above a silo id."""
         with translated("cannot read"):
             self._refresh_ids()
             while True:
-                query = {"user": owner.user, "host": owner.host, "after": after, "most": most}
-                found = [self._waiting(row) for row in self._c.execute(_PENDING, query).mappings()]
+                rows = self._run(self._sql.pending, user=owner.user, host=owner.host, after=after, most=most, now=now)
+                found = [self._waiting(row) for row in rows]
                 free = [item for item in found if item.state is State.PENDING]
                 if free or len(found) < most:
                     return free
@@ -257,16 +224,16 @@ class Store:
     def present(self, silo_ids: list[int]) -> set[int]:
         """Those of these messages that are still in the box."""
         with translated("cannot read"):
-            return set(self._c.scalars(_PRESENT, {"ids": silo_ids}))
+            return {row[0] for row in self._run(self._sql.present, ids=json.dumps(silo_ids))}
 
     def lapsed(self, now: int, most: int) -> list[Waiting]:
         """Messages whose time is over, but for those under way."""
         with translated("cannot read"):
             self._refresh_ids()
-            found = [self._waiting(row) for row in self._c.execute(_LAPSED, {"now": now, "most": most}).mappings()]
+            found = [self._waiting(row) for row in self._run(self._sql.lapsed, now=now, most=most)]
         return [item for item in found if item.state is not State.SENDING]
 
-    def _waiting(self, row: sa.RowMapping) -> Waiting:
+    def _waiting(self, row: sqlite3.Row) -> Waiting:
         """A row of the box with its ledger; a ledger that belongs to another message does not count."""
         item = waiting_of(row)
         if item.known:
@@ -283,7 +250,7 @@ class Store:
         except ValueError:
             return None
         with translated("cannot read"):
-            row = self._c.execute(sa.select(ledger).where(ledger.c.id == row_id)).mappings().first()
+            row = self._run(self._sql.by_id, row=row_id).fetchone()
         if row is None or not secrets.compare_digest(row["msilo_id"].encode(), text.encode(errors="replace")):
             return None
         return State(row["state"]), Aor(row["username"], row["domain"])
@@ -291,54 +258,53 @@ class Store:
     def due(self, now: int, most: int) -> list[Aor]:
         """Owners whose next attempt by timer is due."""
         with translated("cannot read"):
-            return [Aor(user, host) for user, host in self._c.execute(_DUE, {"now": now, "most": most})]
+            return [Aor(user, host) for user, host in self._run(self._sql.due, now=now, most=most)]
+
+    def ripened(self, since: tuple[int, int], now: int, most: int) -> list[tuple[Aor, tuple[int, int]]]:
+        """Owners of reminders that fell due after a place in their order, each with its own place, oldest first."""
+        with translated("cannot read"):
+            rows = self._run(self._sql.ripened, since=since[0], last=since[1], now=now, most=most)
+            return [(Aor(user, host), (at, number)) for user, host, at, number in rows]
 
     def recipients(self) -> list[Recipient]:
         """Every owner that could not be reached, for the start."""
         with translated("cannot read"):
-            return [recipient_of(row) for row in self._c.execute(sa.select(recipient)).mappings()]
+            return [recipient_of(row) for row in self._run(self._sql.recipients)]
 
     def contacts(self) -> list[Contact]:
         """Every binding, for the start."""
         with translated("cannot read"):
-            return [contact_of(row) for row in self._c.execute(sa.select(contact)).mappings()]
+            return [contact_of(row) for row in self._run(self._sql.contacts)]
 
-    def wishes(self) -> list[tuple[int, str, Aor]]:
-        """What the commands asked for and nobody has finished: id, verb, owner."""
+    def wishes(self) -> list[Wish]:
+        """What the commands asked for and nobody has finished, oldest first."""
         with translated("cannot read"):
-            rows = self._c.execute(sa.select(wish).where(wish.c.done == 0).order_by(wish.c.id)).mappings()
-            return [(row["id"], row["verb"], Aor(row["username"], row["domain"])) for row in rows]
+            return [wish_of(row) for row in self._run(self._sql.wishes)]
 
     # -- upkeep ------------------------------------------------------------------------------------------------------
     def recover(self) -> list[Aor]:
         """After a start: what was under way waits again. Returns the owners it belongs to."""
         with translated("cannot recover"):
-            where = ledger.c.state == State.SENDING
-            owners = sa.select(ledger.c.username, ledger.c.domain).where(where).distinct()
-            found = [Aor(user, host) for user, host in self._c.execute(owners)]
+            found = [Aor(user, host) for user, host in self._run(self._sql.interrupted)]
             if found:
-                words = "the daemon stopped before the answer came"
-                change = sa.update(ledger).where(where)
-                self._c.execute(change.values(state=State.PENDING, in_flight=None, code=None, reason=words))
+                self._run(self._sql.recover, why="the daemon stopped before the answer came")
             return found
 
     def prune(self, before: int, most: int) -> int:
         """Forget history and finished wishes older than `before`; returns how many rows of history went."""
-        old = sa.select(ledger.c.id).where(ledger.c.settled < before).order_by(ledger.c.settled).limit(most)
         with translated("cannot prune"):
-            gone = self._c.execute(sa.delete(ledger).where(ledger.c.id.in_(old.scalar_subquery())))
-            self._c.execute(sa.delete(wish).where(wish.c.done == 1, wish.c.asked < before))
-            return gone.rowcount
+            gone = self._run(self._sql.prune, before=before, most=most).rowcount
+            self._run(self._sql.forget_wishes, before=before)
+            return gone
 
     def tell(self, name: str, value: str) -> None:
         """Leave a word about the daemon for `status`."""
         with translated("cannot write"):
-            self._c.execute(_replace(daemon, ("name",)), {"name": name, "value": value})
+            self._run(self._sql.tell, name=name, value=value)
 
     def close(self) -> None:
         """Give the file back."""
         self._c.close()
-        self._engine.dispose()
 
 
 def _earned(turn: Turn, fresh: int, repeats: int) -> dict[str, int]:

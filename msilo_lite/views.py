@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 from unicodedata import category
+from zoneinfo import ZoneInfo
 
 from rich.console import Console
 from rich.markup import escape
@@ -31,8 +32,10 @@ NAME_WIDTH = 24
 "Characters of a name in a list; `show` has the whole."
 COLUMNS = {"id": 0, "to": 0, "from": 80, "state": 70, "age": 90, "bytes": 110, "tries": 110}
 "Columns of the list, and how wide a terminal must be to show them; `why` is always there."
+LEVELS = {"ok": "green", "warning": "yellow", "wrong": "bold red"}
 COLOURS = {
     "pending": "yellow",
+    "scheduled": "blue",
     "sending": "cyan",
     "parked": "magenta",
     "delivered": "green",
@@ -50,6 +53,32 @@ def utc(at: int | None) -> str | None:
 def local(at: int | None) -> str:
     """UTC seconds in the reader's own time zone."""
     return "" if at is None else datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def zoned(at: int, zone: str) -> str:
+    """UTC seconds in a zone by name, or in the reader's own."""
+    moment = datetime.fromtimestamp(at, ZoneInfo(zone)) if zone else datetime.fromtimestamp(at).astimezone()
+    return moment.strftime("%A %Y-%m-%d %H:%M:%S %Z")
+
+
+def raw(text: str) -> None:
+    """A text as it is, for a file or a pipe."""
+    sys.stdout.write(text)
+
+
+def report(findings: Iterable[tuple[str, str, str]]) -> None:
+    """What `check` found: how bad, about what, in words."""
+    if not out.is_terminal:
+        for cells in findings:
+            sys.stdout.write("\t".join(map(clean, cells)) + "\n")
+        return
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold", ratio=1)
+    for level, about, words in findings:
+        table.add_row(f"[{LEVELS[level]}]{level}[/]", f"[bold]{escape(about)}[/]", escape(clean(words)))
+    out.print(table, soft_wrap=False)
 
 
 def clean(value: object) -> str:

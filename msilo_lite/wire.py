@@ -1,4 +1,4 @@
-"""A request's text into a `Request`, a `Message` into the request that replays it; no I/O, no decision about storing.
+"""A request's text into a `Request`, an answer's into what it asks for; no I/O, no decision about storing.
 
 Header lines are split here and not by sipmessage's Message, which costs 69 us a request and fails on folded lines; each
 value that needs syntax goes to sipmessage through `address`.
@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .address import Aor, aor_of, parse_address, parse_uri, split_list
 from .errors import BadRequest
-from .message import Message, Waiting
-from .policy import MAX_REQUEST, RECEIVE_BUFFER, delta_seconds, sip_date
+from .policy import RECEIVE_BUFFER, delta_seconds
 
 COMPACT = {
     "a": "accept-contact",
@@ -51,17 +50,11 @@ ALONE = frozenset({"call-id", "content-length", "content-type", "cseq", "from", 
 "Headers that may stand in a request once (RFC 3261 7.3.1)."
 OWN_PREFIX = "x-msilo-"
 "Headers that steer us are never replayed."
-IDENTITY = frozenset({"p-asserted-identity", "p-preferred-identity"})
-"Claims that hold inside a trust domain only (RFC 3325 5): not sent outside of it."
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
 _LINE_END = re.compile(r"\r?\n")
 _FOLD = re.compile(r"\r?\n[ \t]+")
 _TOKEN = re.compile(r"[A-Za-z0-9.!%*_+`'~-]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-FRAME = len("MESSAGE  SIP/2.0\r\nMax-Forwards: 70\r\nFrom: ;tag=\r\nTo: \r\nCall-ID: \r\nCSeq: 1 MESSAGE\r\n") + 32
-"Bytes of a replay that PJSIP writes around our values; its tag has 32."
-VIA = len("Via: SIP/2.0/UDP [0000:0000:0000:0000:0000:0000:0000:0000]:65535;rport;branch=z9hG4bKPj\r\n") + 32
-TAIL = len("Content-Type: \r\nContent-Length:     0\r\n\r\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +122,15 @@ class Request:
             if key == name:
                 return value
         return None
+
+    def without(self, prefix: str) -> Request:
+        """The same request as if headers whose names begin so were not there."""
+        if not any(key.startswith(prefix) for key, _ in self.headers):
+            return self
+        left = [
+            (pair, name) for pair, name in zip(self.headers, self.names, strict=True) if not pair[0].startswith(prefix)
+        ]
+        return replace(self, headers=tuple(pair for pair, _ in left), names=tuple(name for _, name in left))
 
     def all(self, name: str) -> list[str]:
         """Every value of a header, lists taken apart."""
@@ -206,6 +208,12 @@ def plain(request: Request, name: str) -> str:
     return values[0] if values else ""
 
 
+def bad_header(name: str, value: str) -> bool:
+    """Whether a header cannot be sent: its name is no token, its value could break out of it, or it is ours to make."""
+    made = name.lower() in NOT_KEPT and name.lower() != "content-type"
+    return made or not _TOKEN.fullmatch(name) or bool(_CONTROL.search(value))
+
+
 def content_type(request: Request, body: bytes) -> str:
     """The whole Content-Type. Raises BadRequest (400) when it is missing for a body or could inject a header."""
     value = plain(request, "content-type")
@@ -239,58 +247,6 @@ def dedupe_key(request: Request, from_tag: str, owner: Aor, body: bytes) -> byte
     parts = (request.get("call-id") or "", request.get("cseq") or "", from_tag, str(owner))
     text = "\0".join(parts).encode("utf-8", "surrogateescape")
     return hashlib.sha256(text + b"\0" + hashlib.sha256(body).digest()).digest()[:16]
-
-
-def replay(item: Waiting, target: str, routes: tuple[str, ...], *, call_id: str, trusted: bool) -> Outgoing:
-    """The request that carries a stored message to `target`; `trusted`: the next hop may see identity claims."""
-    message = item.message
-    headers = [(b"Date", sip_date(message.arrived).encode()), (b"X-MSilo-ID", item.msilo_id.encode())]
-    for line in message.kept.split("\r\n"):
-        name, colon, value = line.partition(":")
-        if colon and (trusted or name.lower() not in IDENTITY):
-            headers.append((_bytes(name), _bytes(value.strip())))
-    return Outgoing(
-        target, message.from_, message.to, call_id, tuple(headers), _bytes(message.ctype), message.body, routes
-    )
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")
-
-
-def _size(text: str) -> int:
-    """Bytes of a text on the wire."""
-    return len(text) if text.isascii() else len(_bytes(text))
-
-
-def replay_size(message: Message, user_agent: str) -> int:
-    """Bytes of the longest request that carries this message to its AoR, with every header PJSIP and we add."""
-    values = (message.owner.uri, message.from_, message.to, message.kept, message.ctype)
-    own = len(f"Date: {sip_date(0)}\r\nX-MSilo-ID: \r\nUser-Agent: {user_agent}\r\n") + MSILO_ID + CALL_ID
-    return FRAME + VIA + TAIL + own + sum(map(_size, values)) + len(message.body)
-
-
-CALL_ID = 40
-"Bytes the Call-ID of a replay may have."
-MSILO_ID = 32
-"Bytes an X-MSilo-ID may have: 15 for the number, a dash and 16 random ones."
-
-
-def fits(message: Message, user_agent: str, target: int) -> None:
-    """Accepted must mean replayable. Raises BadRequest (513) for a message whose replay PJSIP could not send.
-
-    `target`: bytes that Request-URI and Route may need; the AoR's own length where that is more.
-    """
-    size = replay_size(message, user_agent)
-    longest = size + max(0, target - _size(message.owner.uri))
-    if size > MAX_REQUEST or longest >= RECEIVE_BUFFER:
-        raise BadRequest(513, f"its replay could have {longest} bytes, more than fit")
-
-
-def hidden_route(proxy: str) -> str:
-    """A Route to a SIP URI that PJSIP follows and does not write: the Request-URI stays the AoR, as with msilo."""
-    loose = "" if re.search(r"(?i);lr\b", proxy) else ";lr"
-    return f"<{proxy}{loose};hide>"
 
 
 def retry_after(answer: Answer) -> int | None:

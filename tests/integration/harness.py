@@ -131,7 +131,7 @@ class Serve:
         self.file = folder / "silo.sqlite"
         self._out, self._err = folder / f"serve.{next(_serial)}.out", folder / f"serve.{next(_serial)}.err"
         binds = [word for one in bind for word in ("--bind", one)]
-        words = ["serve", *binds, "--db-url", f"sqlite:///{self.file}", *options]
+        words = ["serve", *binds, "--db-url", f"sqlite:///{self.file}", "--set", "add_date=0", *options]
         with self._out.open("wb") as out, self._err.open("wb") as err:
             self._child = subprocess.Popen(
                 [*COMMAND, *words],

@@ -37,7 +37,7 @@ def message(body: str | bytes, owner: Aor = BOB, **more: Any) -> Message:
 def stored(store: Store, *bodies: str, owner: Aor = BOB) -> list[Waiting]:
     """Messages of one owner, written and read back."""
     store.write(Turn(new=[message(body, owner) for body in bodies]), NOW)
-    return store.pending(owner, 0, 100)
+    return store.pending(owner, 0, 100, NOW)
 
 
 def delivered(*items: Waiting) -> Turn:

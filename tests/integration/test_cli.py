@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from msilo_lite.config import load
 from msilo_lite.delivery import State
 from msilo_lite.errors import ConfigError
 from msilo_lite.message import Turn
 from msilo_lite.phone import Phone
+from msilo_lite.sources import load
 from msilo_lite.store import Store
 from tests.waiting import until
 
@@ -327,7 +327,7 @@ def test_dump_delivers(tmp_path: Path, up: bool) -> None:
         row = f"('sip:a@home.lan', 'sip:bob@home.lan', 'bob', 'home.lan', {NOW}, {NOW + 9}"
         harness.change(silo.file, *(f"{insert} {row}, CAST('text {n}' AS BLOB))" for n in range(3)))
         with taking(bob, 3):
-            ran = harness.run(tmp_path, "dump", "bob@home.lan", *on(silo.file))
+            ran = harness.run(tmp_path, "dump", "bob@home.lan", *on(silo.file), "--set", "add_date=0")
         assert ran == Ran(0, "Delivered 3 of 3 messages to bob@home.lan.\n", "")
         assert [one.body for one in bob.received] == [b"text 0", b"text 1", b"text 2"]
         assert waiting(silo.file) == []

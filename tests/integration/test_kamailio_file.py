@@ -56,7 +56,7 @@ def kamailio(tmp_path: Path) -> Path:
 
 def test_a_file_of_kamailio_is_read(kamailio: Path) -> None:
     with closing(Store(kamailio)) as store:
-        items = store.pending(BOB, 0, 10)
+        items = store.pending(BOB, 0, 10, NOW)
         assert [(i.message.body, i.message.kept, i.message.ctype) for i in items] == [
             (b"one", "Subject: one\r\n", "text/plain"),
             (b"two", "Subject: two\r\n", "text/html"),
@@ -69,7 +69,7 @@ def test_a_file_of_kamailio_is_read(kamailio: Path) -> None:
         store.write(Turn(claimed=items), NOW)
         assert store.by_msilo_id(items[0].msilo_id) == (State.SENDING, BOB)
         store.write(delivered(*items), NOW)
-        assert not store.has_mail(BOB)
+        assert not store.has_mail(BOB, NOW)
     with closing(Inbox(kamailio)) as inbox:
         assert [old.msilo_id for old in inbox.history()] == [i.msilo_id for i in items]
 
@@ -95,7 +95,7 @@ def test_bytes_stored_as_text_do_not_break_the_box(kamailio: Path, column: str, 
     harness.change(kamailio, f"UPDATE silo SET {column} = {value} WHERE id = 1")
     [(wanted,)] = harness.query(kamailio, f"SELECT CAST({column} AS BLOB) FROM silo WHERE id = 1")
     with closing(Store(kamailio)) as store:
-        first, *others = store.pending(BOB, 0, 10)
+        first, *others = store.pending(BOB, 0, 10, NOW)
         assert len(others) == 2
         fields = {"body": "body", "src_addr": "src", "ctype": "ctype", "callid": "call_id"}
         found = getattr(first.message, fields[column])
@@ -119,7 +119,7 @@ def test_a_stale_ledger_row_does_not_count(kamailio: Path, stale: State) -> None
         assert harness.query(kamailio, "SELECT id FROM silo WHERE body = X'6E6577'") == [
             (ours.silo_id,)
         ]  # it came back
-        new = [item for item in store.pending(BOB, 0, 10) if item.message.body == b"new"]
+        new = [item for item in store.pending(BOB, 0, 10, NOW) if item.message.body == b"new"]
         assert [(i.known, i.message.from_, i.attempts, i.code) for i in new] == [(False, "<sip:dave@x>", 0, None)]
         assert new[0].msilo_id != ours.msilo_id
         store.write(Turn(claimed=new), NOW)

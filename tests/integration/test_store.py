@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
 
+from msilo_lite.compose import Dress
 from msilo_lite.delivery import Event, State
+from msilo_lite.engine import raw
 from msilo_lite.errors import StoreError
 from msilo_lite.inbox import Inbox
 from msilo_lite.message import Turn
@@ -23,18 +24,14 @@ from .samples import BOB, NOW, delivered, message, stored, texts
 
 
 @contextmanager
-def statements() -> Iterator[list[str]]:
-    """Every statement that any SQLAlchemy engine of this process runs meanwhile."""
+def statements(store: Store) -> Iterator[list[str]]:
+    """Every statement that the daemon's connection runs meanwhile."""
     seen: list[str] = []
-
-    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        seen.append(statement)
-
-    sa.event.listen(sa.Engine, "before_cursor_execute", note)
+    store._c.set_trace_callback(seen.append)
     try:
         yield seen
     finally:
-        sa.event.remove(sa.Engine, "before_cursor_execute", note)
+        store._c.set_trace_callback(None)
 
 
 @pytest.fixture
@@ -50,11 +47,11 @@ def store(file: Path) -> Iterator[Store]:
 
 # -- commits -----------------------------------------------------------------------------------------------------------
 def test_a_turn_is_one_commit(store: Store) -> None:
-    silo = Silo(store, Policy(), Places((), frozenset()), "test")
+    silo = Silo(store, Policy(), Places((), frozenset()), Dress("test"))
     silo.turn.new += [message(f"old {n}") for n in range(3)]
     silo.commit(NOW)
-    with statements() as seen:
-        for item in silo.begin(BOB, 0, 10):
+    with statements(store) as seen:
+        for item in silo.begin(BOB, 0, 10, NOW):
             silo.settle(item, Event.ACCEPTED, NOW, 200, "200 OK")
         silo.turn.new += [message(f"new {n}") for n in range(50)]
         silo.turn.wishes[1] = {}
@@ -64,30 +61,25 @@ def test_a_turn_is_one_commit(store: Store) -> None:
     begin, end = seen.index("BEGIN IMMEDIATE"), seen.index("COMMIT")
     outside = [text for text in seen[:begin] + seen[end:] if re.match("INSERT|UPDATE|DELETE", text)]
     assert outside == []
-    assert len(store.pending(BOB, 0, 100)) == 50
+    assert len(store.pending(BOB, 0, 100, NOW)) == 50
 
 
 def test_an_empty_turn_does_not_touch_the_disk(store: Store) -> None:
-    silo = Silo(store, Policy(), Places((), frozenset()), "test")
-    with statements() as seen:
+    silo = Silo(store, Policy(), Places((), frozenset()), Dress("test"))
+    with statements(store) as seen:
         silo.commit(NOW)
     assert seen == []
 
 
 TURN_OF_THE_DAEMON = """
 import sys
-import sqlalchemy as sa
 from msilo_lite.config import Config
 from msilo_lite.daemon import Daemon
 from tests.integration.harness import Peer
 
 daemon = Daemon(Config(bind=("udp:127.0.0.1:0",), db_url=f"sqlite:///{sys.argv[1]}"))
 commits = []
-
-def note(connection, cursor, statement, *rest):
-    commits.extend([statement] if statement == "COMMIT" else [])
-
-sa.event.listen(sa.Engine, "before_cursor_execute", note)
+daemon._store._c.set_trace_callback(lambda text: commits.extend([text] if text == "COMMIT" else []))
 with Peer("alice", (daemon.listening[0].host, daemon.listening[0].port)) as alice:
     for n in range(40):
         alice.send(alice.message("bob", f"text {n}"))
@@ -104,23 +96,10 @@ def test_the_requests_of_one_turn_share_one_commit(file: Path, tmp_path: Path) -
 
 
 def test_every_connection_writes_ahead_and_syncs(store: Store, file: Path) -> None:
-    seen: list[tuple[str, int]] = []
-
-    def look(connection: sa.Connection, _cursor: Any, statement: str, *_: Any) -> None:
-        if statement == "BEGIN IMMEDIATE":
-            cursor = connection.connection.cursor()
-            mode = cursor.execute("PRAGMA journal_mode").fetchone()[0]
-            seen.append((mode, cursor.execute("PRAGMA synchronous").fetchone()[0]))
-            cursor.close()
-
-    sa.event.listen(sa.Engine, "before_cursor_execute", look)
-    try:
-        [item] = stored(store, "one")
-        with closing(Inbox(file)) as inbox:
-            inbox.purge([item.silo_id], NOW)
-    finally:
-        sa.event.remove(sa.Engine, "before_cursor_execute", look)
-    assert seen == [("wal", 2), ("wal", 2)]  # 2 is FULL
+    with closing(Inbox(file)) as inbox:
+        for connection in (store._c, raw(inbox._c)):
+            modes = [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous")]
+            assert modes == ["wal", 2]  # 2 is FULL
 
 
 def test_only_the_owner_may_read(store: Store, file: Path) -> None:
@@ -165,16 +144,16 @@ def test_message_ids_of_forgotten_history_are_not_given_out_again(store: Store, 
 
 # -- repeats -----------------------------------------------------------------------------------------------------------
 def test_a_repeat_is_known_after_a_restart(store: Store, file: Path) -> None:
-    assert store.write(Turn(new=[message("one"), message("one")]), NOW) == 1
+    assert store.write(Turn(new=[message("one"), message("one")]), NOW) == {message("one").key}
     store.close()
     with closing(Store(file)) as again:
-        assert again.write(Turn(new=[message("one"), message("two")]), NOW) == 1
-        items = again.pending(BOB, 0, 10)
+        assert again.write(Turn(new=[message("one"), message("two")]), NOW) == {message("one").key}
+        items = again.pending(BOB, 0, 10, NOW)
         assert texts(items) == ["one", "two"]
         again.write(delivered(*items), NOW)
     with closing(Store(file)) as later:  # delivered long ago, and still the same request
-        assert later.write(Turn(new=[message("one")]), NOW) == 1
-        assert not later.has_mail(BOB)
+        assert later.write(Turn(new=[message("one")]), NOW) == {message("one").key}
+        assert not later.has_mail(BOB, NOW)
 
 
 # -- failure -----------------------------------------------------------------------------------------------------------
@@ -191,7 +170,7 @@ def no_disk(file: Path) -> Any:
 def test_a_failed_commit_keeps_nothing_new_and_the_deliveries(
     store: Store, file: Path, failure: Callable[[Path], Any], words: str
 ) -> None:
-    silo = Silo(store, Policy(), Places((), frozenset()), "test")
+    silo = Silo(store, Policy(), Places((), frozenset()), Dress("test"))
     items = stored(store, "one", "two")
     silo.settle(items[0], Event.ACCEPTED, NOW, 200, "200 OK")
     silo.turn.new += [message("x" * 3000 + str(n)) for n in range(20)]
@@ -202,25 +181,19 @@ def test_a_failed_commit_keeps_nothing_new_and_the_deliveries(
     assert harness.query(file, "SELECT DISTINCT state FROM msilo_ledger") == [(State.PENDING,)]
     assert (silo.turn.new, silo.turn.claimed) == ([], [])
     silo.commit(NOW)
-    assert texts(store.pending(BOB, 0, 10)) == ["two"]
+    assert texts(store.pending(BOB, 0, 10, NOW)) == ["two"]
     assert store.by_msilo_id(items[0].msilo_id) == (State.DELIVERED, BOB)
 
 
 def test_a_full_database_says_so_and_works_again(file: Path) -> None:
-    def small(connection: Any, _record: Any) -> None:
-        connection.execute("PRAGMA max_page_count = 40")
-
-    sa.event.listen(sa.Engine, "connect", small)
-    try:
-        store = Store(file)
-    finally:
-        sa.event.remove(sa.Engine, "connect", small)
+    store = Store(file)
+    store._c.execute("PRAGMA max_page_count = 40")
     with closing(store):
         items = stored(store, "one")
         big = [message("x" * 3000 + str(n)) for n in range(100)]
         with pytest.raises(StoreError, match="full"):
             store.write(Turn(new=big), NOW)
-        assert texts(store.pending(BOB, 0, 10)) == ["one"]
+        assert texts(store.pending(BOB, 0, 10, NOW)) == ["one"]
         store.write(delivered(*items), NOW)
         assert texts(stored(store, "two")) == ["two"]
 
@@ -236,11 +209,11 @@ def test_opening_a_file_that_is_no_database(tmp_path: Path) -> None:
 def test_an_interrupted_attempt_waits_again_after_a_restart(store: Store, file: Path) -> None:
     items = stored(store, "one", "two")
     store.write(Turn(claimed=items[:1]), NOW)
-    assert texts(store.pending(BOB, 0, 10)) == ["two"]
+    assert texts(store.pending(BOB, 0, 10, NOW)) == ["two"]
     store.close()
     with closing(Store(file)) as again:
         assert again.recover() == [BOB]
-        found = again.pending(BOB, 0, 10)
+        found = again.pending(BOB, 0, 10, NOW)
         assert texts(found) == ["one", "two"]
         assert [i.msilo_id for i in found] == [i.msilo_id for i in items]
         assert again.recover() == []

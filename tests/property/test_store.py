@@ -58,13 +58,13 @@ def test_any_message_comes_out_as_it_went_in(store: Store, one: Message) -> None
         *_, item = inbox.waiting(one.owner)
     assert item.message == one
     assert (item.state, item.attempts, item.known) == (State.PENDING, 0, True)
-    *_, same = store.pending(one.owner, item.silo_id - 1, 9)
+    *_, same = store.pending(one.owner, item.silo_id - 1, 9, NOW)
     assert same == item
     assert store.by_msilo_id(item.msilo_id) == (State.PENDING, one.owner)
-    assert store.has_mail(one.owner)
+    assert store.has_mail(one.owner, NOW)
     done = Settled(item, State.DELIVERED, NOW, 200, "OK", 1)
     store.write(Turn(settled=[done]), NOW)
-    assert store.pending(one.owner, item.silo_id - 1, 9) == []
+    assert store.pending(one.owner, item.silo_id - 1, 9, NOW) == []
     assert store.by_msilo_id(item.msilo_id) == (State.DELIVERED, one.owner)
 
 
@@ -80,10 +80,10 @@ def test_bodies_differ_though_the_rest_is_equal(store: Store, body: bytes) -> No
 @given(reason=database_text.filter(bool), code=st.none() | st.integers(200, 699))
 def test_any_reason_phrase_of_a_phone_can_be_written(store: Store, reason: str, code: int | None) -> None:
     store.write(Turn(new=[message()]), NOW)
-    *_, item = store.pending(BOB, 0, 10**6)
+    *_, item = store.pending(BOB, 0, 10**6, NOW)
     store.write(Turn(claimed=[item]), NOW)
     store.write(Turn(settled=[Settled(item, State.PENDING, NOW, code, reason, 1)]), NOW)
-    (after,) = store.pending(BOB, item.silo_id - 1, 9)
+    (after,) = store.pending(BOB, item.silo_id - 1, 9, NOW)
     assert (after.code, after.reason, after.attempts) == (code, reason, 1)
     trouble = Recipient(BOB, NOW, 1, code, reason)
     store.write(Turn(recipients={BOB: trouble}), NOW)

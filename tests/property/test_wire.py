@@ -6,11 +6,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from msilo_lite.address import Aor, aor_of, parse_uri
+from msilo_lite.compose import replay, replay_size
 from msilo_lite.errors import BadRequest, MsiloError, Refused
 from msilo_lite.policy import Policy, sip_date
 from msilo_lite.registration import judge
-from msilo_lite.wire import Answer, check, content_type, kept_headers, read, redirect, replay, replay_size, retry_after
-from tests.unit.kit import AGENT, NOW, message, request, text_of, waiting
+from msilo_lite.wire import Answer, check, content_type, kept_headers, read, redirect, retry_after
+from tests.unit.kit import NOW, PLAIN, message, request, text_of, waiting
 
 NAMES = ("Via", "From", "f", "To", "t", "Call-ID", "CSeq", "Max-Forwards", "Content-Length", "l", "Content-Type", "c",
          "Contact", "m", "Expires", "Date", "Require", "Path", "Allow", "Subject", "X-MSilo-ID", "X-A")  # fmt: skip
@@ -110,12 +111,12 @@ def test_type_body_and_headers_reach_the_phone_as_written(
     got = request("MESSAGE", "sip:bob@home.lan", *more, body=body, content_type=ctype if body else None)
     taken = check(got)
     stored = message(body=taken, ctype=content_type(got, taken), kept=kept_headers(got))
-    out = replay(waiting(stored), "sip:bob@127.0.0.1", (), call_id="c1", trusted=True)
+    out = replay(waiting(stored), "sip:bob@127.0.0.1", (), PLAIN, call_id="c1", trusted=True, now=NOW)
     assert out.body == body
     assert out.ctype == (ctype.encode() if body else b"")
     assert list(out.headers[2:]) == [(name.encode(), value.encode("utf-8", "surrogateescape")) for name, value in sent]
     whole = sum(len(name) + len(value) + 4 for name, value in out.headers) + len(out.body) + len(out.ctype)
-    assert whole <= replay_size(stored, AGENT)
+    assert whole <= replay_size(stored, PLAIN)
 
 
 @given(almost_requests())

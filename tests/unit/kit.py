@@ -8,6 +8,7 @@ from pathlib import Path
 
 from msilo_lite.address import Aor
 from msilo_lite.bindings import Bindings
+from msilo_lite.compose import Dress
 from msilo_lite.delivery import State
 from msilo_lite.errors import SipError, StoreError
 from msilo_lite.inbox import Inbox
@@ -15,13 +16,14 @@ from msilo_lite.message import Contact, Message, Waiting
 from msilo_lite.policy import Policy
 from msilo_lite.registration import judge
 from msilo_lite.replay import Replay, Send
-from msilo_lite.silo import Places, Silo
+from msilo_lite.silo import Places, Reading, Silo
 from msilo_lite.store import Store
 from msilo_lite.wire import Answer, Request, read
 
 NOW = 1_800_000_000
 "Where the clock of every test starts."
 AGENT = "msilo-lite/test"
+PLAIN = Dress(AGENT, add_date=False)
 PROXY = "sip:127.0.0.1:5060"
 BOB, CARL = Aor("bob", "home.lan"), Aor("carl", "home.lan")
 _numbers = count(1)
@@ -114,14 +116,22 @@ class Rig:
     """Silo, lanes and a real file, driven in the order of the daemon's turn: answers, wakes, claim, commit, send."""
 
     def __init__(
-        self, file: Path, *, proxy: str | None = None, most: int = 64, now: int = NOW, domains: tuple[str, ...] = ()
+        self,
+        file: Path,
+        *,
+        proxy: str | None = None,
+        most: int = 64,
+        now: int = NOW,
+        domains: tuple[str, ...] = (),
+        policy: Policy | None = None,
+        reading: Reading | None = None,
     ) -> None:
         self.now = now
         self.file = file
         self.store = Store(file)
         self.interrupted = self.store.recover()
         places = Places(domains, frozenset({"127.0.0.1"}))
-        self.silo = Silo(self.store, Policy(), places, AGENT)
+        self.silo = Silo(self.store, policy or Policy(), places, PLAIN, reading=reading)
         self.bindings = Bindings(self.store.contacts())
         troubled = {one.owner: one for one in self.store.recipients()}
         self.replay = Replay(self.silo, self.bindings, proxy, most, troubled)

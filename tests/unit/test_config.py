@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from msilo_lite.address import Endpoint
-from msilo_lite.config import Config, default_db_url, default_file, load
+from msilo_lite.config import Config, default_db_url, default_file
 from msilo_lite.errors import ConfigError
+from msilo_lite.sources import load
 
 
 @pytest.fixture(autouse=True)
@@ -39,21 +40,35 @@ def wrong(file: Path | None = None, **flags: object) -> str:
     return str(caught.value)
 
 
+MSILO = {
+    "db_table": "silo", "sc_mid": "id", "sc_from": "src_addr", "sc_to": "dst_addr", "sc_uri_user": "username",
+    "sc_uri_host": "domain", "sc_body": "body", "sc_ctype": "ctype", "sc_exp_time": "exp_time",
+    "sc_inc_time": "inc_time", "sc_snd_time": "snd_time", "sc_stored_hdrs": "extra_hdrs", "sc_callid": "callid",
+    "sc_status": "status", "from_address": None, "contact_hdr": None, "extra_hdrs": None, "offline_message": None,
+    "content_type_hdr": None, "reminder": None, "outbound_proxy": None, "expire_time": 259200, "check_time": 60,
+    "send_time": 0, "clean_period": 10, "use_contact": 1, "snd_time_avp": None, "add_date": 1, "max_messages": 0,
+    "add_contact": 0, "extra_hdrs_avp": None, "skip_notification_flag": -1, "use_mode": 0,
+}  # fmt: skip
+"Every parameter of msilo but db_url, with the default it has in the code of the original."
+
+
 def test_defaults() -> None:
     loaded = load(None, {})
     assert loaded.config.model_dump() == {
         "bind": ("udp:127.0.0.1:5070",),
-        "db_url": default_db_url(),
         "domain": (),
         "trusted": ("127.0.0.0/8", "::1/128"),
-        "outbound_proxy": None,
-        "expire_time": 259200,
-        "check_time": 60,
-        "clean_period": 10,
+        "peer": (),
         "settle": 0.5,
         "max_in_flight": 64,
         "history_time": 2592000,
+        "notice_interval": 600,
+        "timezone": "",
+        "ignored_types": ("application/im-iscomposing+xml",),
+        "store_hook": (),
         "log_level": "warning",
+        "db_url": default_db_url(),
+        **MSILO,
     }
     assert set(loaded.origins.values()) == {"default"}
     assert loaded.file is None

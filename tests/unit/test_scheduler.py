@@ -14,17 +14,17 @@ START = 1000.0
 
 def made(settle: float = 0.5, check_time: int = 60, clean_period: int = 3) -> Scheduler:
     """A scheduler that has ticked once, so that nothing but what the test adds is due."""
-    scheduler = Scheduler(settle, check_time, clean_period)
+    scheduler = Scheduler(settle, check_time, clean_period, 10)
     scheduler.tick(START)
     return scheduler
 
 
 def wakes(scheduler: Scheduler, *times: float) -> list[tuple[Aor, ...]]:
-    return [scheduler.tick(time).wake for time in times]
+    return [tuple(owner for owner, _ in scheduler.tick(time).wake) for time in times]
 
 
 def test_the_first_tick_looks_at_everything() -> None:
-    due = Scheduler(0.5, 60, 3).tick(START)
+    due = Scheduler(0.5, 60, 3, 10).tick(START)
     assert (due.wake, due.retries, due.wishes, due.clean, due.purge) == ((), True, True, True, False)
 
 
@@ -56,7 +56,7 @@ def test_phones_wake_in_the_order_they_came_and_equal_times_do_not_clash() -> No
     assert wakes(scheduler, START + 2) == [(CARL, BOB)]
     for owner in (CARL, BOB):
         scheduler.phone_is_back(owner, START + 3)
-    assert set(scheduler.tick(START + 4).wake) == {BOB, CARL}
+    assert set(scheduler.tick(START + 4).wake) == {(BOB, 0), (CARL, 0)}
 
 
 def test_without_a_settle_time_the_wake_up_is_due_at_once() -> None:
@@ -87,7 +87,7 @@ def test_a_clock_set_forward_makes_everything_due() -> None:
     scheduler = made()
     scheduler.phone_is_back(BOB, START)
     due = scheduler.tick(START + 86400)
-    assert due.wake == (BOB,)
+    assert due.wake == ((BOB, 0),)
     assert due.retries
     assert due.clean
 
@@ -108,7 +108,7 @@ def test_a_clock_set_back_does_not_keep_a_phone_waiting() -> None:
     scheduler.tick(START - 900)
     scheduler.phone_is_back(BOB, START - 900)
     seen = scheduler.tick(START - 900).wake + scheduler.tick(START - 899).wake
-    assert BOB in seen
+    assert (BOB, 0) in seen
 
 
 @pytest.mark.parametrize(("now", "wait"), [(START, 0.1), (START + 0.04, 0.06), (START + 0.1, 0.0), (START + 9, 0.0)])
@@ -128,3 +128,17 @@ def test_after_any_tick_the_wait_is_short_whatever_the_clock_did() -> None:
     for now in (START, START + 7200, START - 7200, START + 1):
         scheduler.tick(now)
         assert 0 <= scheduler.wait(now) <= 0.1 + 1e-6
+
+
+def test_a_limit_holds_unless_somebody_wants_all() -> None:
+    scheduler = made()
+    scheduler.phone_is_back(BOB, START, 3)
+    scheduler.phone_is_back(BOB, START + 0.1, 5)
+    scheduler.phone_is_back(CARL, START, 3)
+    scheduler.phone_is_back(CARL, START + 0.1)
+    assert set(scheduler.tick(START + 1).wake) == {(BOB, 5), (CARL, 0)}
+
+
+def test_the_look_for_reminders_has_its_own_period() -> None:
+    scheduler = made()
+    assert [scheduler.tick(START + seconds).reminders for seconds in (9, 10, 11, 20)] == [False, True, False, True]

@@ -87,11 +87,11 @@ def test_a_message_is_stored_as_it_came(rig: Rig) -> None:
 def test_nothing_is_stored_before_the_commit(rig: Rig) -> None:
     rig.silo.accept(request(), NOW)
     assert rig.box() == []
-    assert rig.silo.has_mail(BOB)
-    assert not rig.silo.has_mail(CARL)
+    assert rig.silo.has_mail(BOB, NOW)
+    assert not rig.silo.has_mail(CARL, NOW)
     rig.silo.commit(NOW)
     assert len(rig.box()) == 1
-    assert rig.silo.has_mail(BOB)
+    assert rig.silo.has_mail(BOB, NOW)
 
 
 @pytest.mark.parametrize("later", [False, True])
@@ -194,12 +194,12 @@ def test_a_made_up_id_is_not_our_replay(rig: Rig, forged: str) -> None:
 def test_begin_claims_the_oldest_of_one_owner(rig: Rig) -> None:
     rig.write("a", "b", "c")
     rig.write("other", to="carl")
-    first = rig.silo.begin(BOB, 0, 2)
+    first = rig.silo.begin(BOB, 0, 2, NOW)
     assert [item.message.body for item in first] == [b"a", b"b"]
     assert rig.states() == ["a pending", "b pending", "c pending"]
     rig.silo.commit(NOW)
     assert rig.states() == ["a sending", "b sending", "c pending"]
-    assert [item.message.body for item in rig.silo.begin(BOB, first[-1].silo_id, 9)] == [b"c"]
+    assert [item.message.body for item in rig.silo.begin(BOB, first[-1].silo_id, 9, NOW)] == [b"c"]
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ def test_begin_claims_the_oldest_of_one_owner(rig: Rig) -> None:
 )
 def test_settle(rig: Rig, event: Event, left: list[str], counter: str | None) -> None:
     rig.write("a")
-    (item,) = rig.silo.begin(BOB, 0, 9)
+    (item,) = rig.silo.begin(BOB, 0, 9, NOW)
     rig.silo.commit(NOW)
     rig.silo.settle(item, event, NOW, 299, "words")
     assert rig.states() == ["a sending"]
@@ -230,7 +230,7 @@ def test_settle(rig: Rig, event: Event, left: list[str], counter: str | None) ->
 
 def test_an_event_that_settles_nothing_is_an_error(rig: Rig) -> None:
     rig.write("a")
-    (item,) = rig.silo.begin(BOB, 0, 9)
+    (item,) = rig.silo.begin(BOB, 0, 9, NOW)
     with pytest.raises(MsiloError, match="cannot take begin"):
         rig.silo.settle(item, Event.BEGIN, NOW, None, "")
     assert rig.silo.turn.settled == []
@@ -239,7 +239,7 @@ def test_an_event_that_settles_nothing_is_an_error(rig: Rig) -> None:
 def test_lapse_ends_what_is_over_and_not_under_way(rig: Rig) -> None:
     for text, expires in (("a", "60"), ("b", "60"), ("c", "61"), ("d", "60")):
         rig.write(text, expires=expires)
-    rig.silo.begin(BOB, 0, 1)
+    rig.silo.begin(BOB, 0, 1, NOW)
     rig.silo.commit(NOW)
     assert rig.silo.lapse(NOW + 59, 9) == 0
     assert rig.silo.lapse(NOW + 60, 1) == 1
@@ -273,7 +273,7 @@ def mend_disk(rig: Rig) -> None:
 
 def test_a_failed_commit_keeps_nothing_new_and_the_rest_for_later(rig: Rig) -> None:
     rig.write("a")
-    (item,) = rig.silo.begin(BOB, 0, 9)
+    (item,) = rig.silo.begin(BOB, 0, 9, NOW)
     rig.silo.commit(NOW)
     rig.silo.settle(item, Event.ACCEPTED, NOW, 200, "OK")
     rig.silo.accept(request(body=b"b"), NOW)
@@ -310,7 +310,7 @@ def test_recover_puts_back_what_was_under_way(open_rig: OpenRig) -> None:
     rig = open_rig()
     rig.write("a", "b")
     rig.write("c", to="carl")
-    rig.silo.begin(BOB, 0, 1)
+    rig.silo.begin(BOB, 0, 1, NOW)
     rig.silo.commit(NOW)
     rig.close()
     again = open_rig()

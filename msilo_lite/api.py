@@ -1,0 +1,148 @@
+"""msilo's functions for programs of your own: they write to the file, and the daemon delivers.
+
+    from msilo_lite.api import Box
+
+    with Box("/var/lib/msilo-lite/silo.sqlite") as box:
+        box.m_store("Dinner is ready", from_="sip:alice@home.lan", owner="sip:bob@home.lan")
+        box.m_dump("sip:bob@home.lan")
+
+The daemon may run or not; what is written is on disk when the call returns. Times are UTC seconds since 1970.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import closing
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from .address import Aor, parse_address
+from .compose import Dress, fits
+from .errors import BadRequest
+from .inbox import Inbox
+from .message import Message, Turn
+from .policy import LAST_SECOND, Policy
+from .schema import Names
+from .store import Store
+from .wire import OWN_PREFIX, bad_header
+
+TEXT = "text/plain;charset=utf-8"
+SLACK = 2
+"Seconds within which a due time is now: the daemon is told to try at once."
+
+
+class Box:
+    """A file of msilo-lite, made where there is none. Methods raise StoreError when the file cannot be written."""
+
+    def __init__(
+        self, file: str | Path, *, names: Names | None = None, expire_time: int = 259200, dress: Dress | None = None
+    ) -> None:
+        """`names`: msilo's table and columns where they are called otherwise. `expire_time`: seconds.
+
+        `dress`: what the daemon adds to each message, so that none is taken that it could not send.
+        """
+        self._file, self._names = Path(file), names or Names()
+        self._policy = Policy(expire_time)
+        self._dress = dress or Dress("msilo-lite")
+        self._store = Store(self._file, self._names)
+
+    def m_store(
+        self,
+        body: str | bytes,
+        *,
+        from_: str,
+        owner: str,
+        to: str = "",
+        ctype: str = TEXT,
+        headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
+        due: int = 0,
+    ) -> str:
+        """Store a message for `owner`, as if a MESSAGE from `from_` had come; returns the owner's AoR.
+
+        `to`: the To header, the owner where empty. `due`: when to send it at the earliest; 0 for a message that is no
+        reminder. Raises BadRequest for an address or header that is none, and for more than a request can carry (513).
+        """
+        return self._put(_message(body, from_, owner, to, ctype, headers, due), target="")
+
+    def m_store_addrs(
+        self,
+        body: str | bytes,
+        *,
+        owner: str,
+        srcaddr: str,
+        dstaddr: str,
+        ctype: str = TEXT,
+        headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
+        due: int = 0,
+    ) -> str:
+        """Store a message in the box of `owner`, from `srcaddr`, that will be sent to `dstaddr` through the proxy.
+
+        Returns and raises as `m_store` does.
+        """
+        made = _message(body, srcaddr, owner, dstaddr, ctype, headers, due)
+        return self._put(made, target=made.dst)
+
+    def m_dump(self, owner: str, most: int = 0) -> int:
+        """Ask the daemon to deliver what waits for `owner` now, `most` messages at the most (0: all).
+
+        Returns the number of the wish; with no daemon running it waits for one. Raises BadRequest for a bad address.
+        """
+        who = Aor.parse(owner)
+        with closing(Inbox(self._file, self._names)) as inbox:
+            return inbox.ask("dump", who, int(time.time()), most)
+
+    def _put(self, message: Message, target: str) -> str:
+        now = int(time.time())
+        if message.due and message.due < now - SLACK:
+            raise BadRequest(400, "its time is already over")
+        expires = (message.due or now) + self._policy.expire_time
+        whole = message.at(now, min(expires, LAST_SECOND), target)
+        fits(whole, self._dress, 0)
+        self._store.write(Turn(new=[whole]), now)
+        with closing(Inbox(self._file, self._names)) as inbox:
+            verb = "try" if whole.due and whole.due <= now + SLACK else "look"
+            inbox.ask(verb, whole.owner, now)
+        return str(whole.owner)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the file back."""
+        self._store.close()
+
+
+def _message(
+    body: str | bytes, src: str, owner: str, dst: str, ctype: str,
+    headers: Mapping[str, str] | Iterable[tuple[str, str]], due: int,
+) -> Message:  # fmt: skip
+    """A message without its times. Raises BadRequest."""
+    who = Aor.parse(owner)
+    from_, to = parse_address(src), parse_address(dst or who.uri)
+    pairs = list(headers.items() if isinstance(headers, Mapping) else headers)
+    for name, value in (*pairs, ("Content-Type", ctype)):
+        if bad_header(name, value) or name.lower().startswith(OWN_PREFIX):
+            raise BadRequest(400, f"{name!r}: {value!r} is not a header that can be sent")
+    return Message(
+        owner=who,
+        src=from_.uri,
+        dst=to.uri,
+        from_=from_.text,
+        to=to.text,
+        ctype=ctype,
+        body=body.encode() if isinstance(body, str) else body,
+        kept="".join(f"{name}: {value}\r\n" for name, value in pairs),
+        arrived=0,
+        expires=0,
+        call_id=f"{secrets.token_hex(12)}@msilo-lite",
+        key=secrets.token_bytes(16),
+        due=due,
+    )

@@ -1,0 +1,137 @@
+"""Notices: a sender whose message was stored is told that its recipient is away (msilo: offline_message).
+
+Never about what no person wrote: a notice, a replay, a reminder, an automatic message; and one in a while for the same
+two people, so that no loop can start (the original's own made 837 rows of one message). Pure: decides and composes.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+from .address import Aor, aor_of, is_literal, parse_address, parse_uri
+from .bindings import Bindings
+from .compose import hidden_route
+from .control import Orders
+from .errors import BadRequest
+from .message import Message
+from .policy import sip_date
+from .pseudo import Subject, Template
+from .wire import Outgoing, Request
+
+REMEMBERED = 10_000
+"Pairs of sender and recipient, and notices, that are remembered at the most."
+MARK = "notice-"
+"What the X-MSilo-ID of a notice begins with."
+
+
+@dataclass(frozen=True, slots=True)
+class Wording:
+    """What the parameters say about notices."""
+
+    from_address: Template
+    body: Template
+    ctype: Template
+    contact: Template | None
+    use_contact: bool
+    skip_flag: int
+    interval: int
+    "Seconds in which a sender gets one notice about the same recipient."
+    automatic: frozenset[str]
+    "From URIs of messages that no person wrote."
+
+
+class Notices:
+    """Who was told what, in memory: after a restart a sender may be told once more."""
+
+    def __init__(self, wording: Wording | None, bindings: Bindings, proxy: str | None) -> None:
+        """`wording` None: no notices."""
+        self._wording = wording
+        self._bindings = bindings
+        self._proxy = proxy
+        self._told: OrderedDict[tuple[str, Aor], float] = OrderedDict()
+        self._sent: OrderedDict[str, None] = OrderedDict()
+
+    def returned(self, request: Request) -> bool:
+        """Whether a request is a notice of ours that a failure route brought back."""
+        return (request.get("x-msilo-id") or "") in self._sent
+
+    def about(self, message: Message, subject: Subject, orders: Orders, mark: str) -> Outgoing | None:
+        """The notice about a message just stored, or None; `mark`: a fresh X-MSilo-ID for it.
+
+        Raises BadRequest where a template gives no address: nobody can be told then.
+        """
+        wording = self._wording
+        if wording is None or message.due or not self._wanted(wording, message, subject.request, orders):
+            return None
+        pair = (message.src, message.owner)
+        if subject.now - self._told.get(pair, -wording.interval) < wording.interval:
+            return None
+        made = self._compose(wording, message, subject, mark)
+        if made is not None:
+            _remember(self._told, pair, float(subject.now))
+            _remember(self._sent, mark, None)
+        return made
+
+    def _wanted(self, wording: Wording, message: Message, request: Request, orders: Orders) -> bool:
+        """Whether a person wrote it and nobody asked for silence."""
+        automatic = (request.get("auto-submitted") or "no").partition(";")[0].strip().lower() != "no"
+        own = _bare(message.src) in wording.automatic
+        return not (automatic or own or wording.skip_flag in orders.flags)
+
+    def _compose(self, wording: Wording, message: Message, subject: Subject, mark: str) -> Outgoing | None:
+        from_, body = wording.from_address.expand_line(subject), wording.body.expand(subject)
+        if not from_ or not body:
+            return None
+        sender = parse_address(from_)
+        target, routes = self._way(wording, message, subject)
+        lines = wording.ctype.lines(subject) or ()
+        headers = [("Date", sip_date(subject.now)), ("X-MSilo-ID", mark), ("Auto-Submitted", "auto-replied")]
+        headers += (wording.contact.lines(subject) or ()) if wording.contact else ()
+        headers += [(name, value) for name, value in lines if name.lower() != "content-type"]
+        ctype = next((value for name, value in lines if name.lower() == "content-type"), "text/plain")
+        raw = tuple((_bytes(name), _bytes(value)) for name, value in headers)
+        call_id = f"{mark}@msilo-lite"
+        return Outgoing(target, sender.text, f"<{message.src}>", call_id, raw, _bytes(ctype), _bytes(body), routes)
+
+    def _way(self, wording: Wording, message: Message, subject: Subject) -> tuple[str, tuple[str, ...]]:
+        """Request-URI and Route; raises BadRequest where no address is known that needs no look-up."""
+        contact = _contact_of(subject.request) if wording.use_contact else None
+        if self._proxy:
+            return contact or message.src, (hidden_route(self._proxy),)
+        aor = aor_of(parse_uri(message.src))
+        binding = self._bindings.newest(aor, subject.now) if aor else None
+        if contact is None and binding:
+            return binding.uri, binding.path
+        target = contact or message.src
+        if not is_literal(parse_uri(target).host):
+            raise BadRequest(480, f"{target} can be reached through an outbound_proxy only")
+        return target, ()
+
+
+def _contact_of(request: Request) -> str | None:
+    """The first Contact URI of a request, sip or sips in any case."""
+    values = request.all("contact")
+    try:
+        uri = parse_address(values[0]).uri if values else None
+        return uri if uri and parse_uri(uri) else None
+    except BadRequest:
+        return None
+
+
+def _bare(uri: str) -> str:
+    """A URI without parameters and case: one automatic sender is one, however he writes himself."""
+    return uri.partition(";")[0].lower()
+
+
+def _remember(what: OrderedDict[Any, Any], key: Any, value: Any) -> None:
+    """Add an entry, forget the oldest."""
+    what[key] = value
+    what.move_to_end(key)
+    while len(what) > REMEMBERED:
+        what.popitem(last=False)
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")

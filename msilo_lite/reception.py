@@ -1,0 +1,153 @@
+"""What each request means and what it is answered: MESSAGE stores, REGISTER wakes, OPTIONS says that we live.
+
+A reply that promises something waits for the commit. Nothing is sent from here; what is to be told after the commit is
+kept until `stored` asks for it.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from dataclasses import replace
+from typing import NamedTuple
+
+from . import wire
+from .address import Aor
+from .bindings import Bindings
+from .config import Config
+from .control import Orders, obeyed, orders_of
+from .errors import BadRequest, Rejected, StoreError
+from .message import Message
+from .notice import MARK, Notices
+from .policy import retry_at
+from .pseudo import Subject
+from .registration import Registration, judge
+from .replay import Replay
+from .scheduler import Scheduler
+from .silo import Silo, Source
+from .sip import ALLOW
+from .terms import extra_lines, wording_of
+from .wire import Incoming, Outgoing, Request
+
+log = logging.getLogger(__name__)
+
+Headers = tuple[tuple[str, str], ...]
+SECOND_CHANCE = "it came while its owner was registered"
+
+
+class Reply(NamedTuple):
+    """An answer."""
+
+    status: int
+    headers: Headers = ()
+    durable: bool = False
+    "Whether it promises something that has to be on disk first."
+
+
+class Stored(NamedTuple):
+    """A message that was new, and what its sender is told."""
+
+    message: Message
+    notice: Outgoing | None
+
+
+class Reception:
+    """The front desk: one call for each request."""
+
+    def __init__(self, config: Config, silo: Silo, bindings: Bindings, replay: Replay, scheduler: Scheduler) -> None:
+        self._config = config
+        self._silo = silo
+        self._bindings = bindings
+        self._replay = replay
+        self._scheduler = scheduler
+        self._notices = Notices(wording_of(config), bindings, config.outbound_proxy)
+        self._staged: list[Stored] = []
+
+    def stored(self, repeated: frozenset[bytes] | None) -> list[Stored]:
+        """What was new in the turn that ended; `repeated`: keys of requests known before, None when it failed."""
+        staged, self._staged = self._staged, []
+        return [] if repeated is None else [one for one in staged if one.message.key not in repeated]
+
+    def take(self, incoming: Incoming, request: Request, now: float) -> Reply:
+        """Decide one request. Raises Refused with the answer it gets, and StoreError."""
+        peer = self._config.peer_at(incoming.host) if self._config.peer else None
+        source = Source(incoming.host, incoming.port, control=bool(peer and peer.control))
+        if request.method == "MESSAGE":
+            return self._message(request, source, now)
+        if request.method == "REGISTER":
+            return self._register(request, source, now)
+        return self._options(request, source)
+
+    def _message(self, request: Request, source: Source, now: float) -> Reply:
+        if self._notices.returned(request):
+            self._silo.turn.count("returned_messages")
+            raise Rejected(480, "our own notice, its recipient is away")
+        message = self._silo.accept(request, int(now), source)
+        if message is None:
+            return Reply(200)
+        if self._config.offline_message or self._config.store_hook:
+            self._staged.append(Stored(message, self._notice(message, request, source, now)))
+        if not message.due:
+            self.may_be_reached(message.owner, now)
+        elif message.due <= now:  # the look for due reminders has passed it already
+            self._replay.expect(message.owner, int(now), "a reminder is due")
+        return Reply(202, durable=True)
+
+    def may_be_reached(self, owner: Aor, now: float) -> None:
+        """A message came for somebody who is registered: the PBX may have been a moment too early, or too late."""
+        if self._bindings.newest(owner, now):
+            self._replay.expect(owner, retry_at(int(now), 1), SECOND_CHANCE)
+
+    def _notice(self, message: Message, request: Request, source: Source, now: float) -> Outgoing | None:
+        heard = obeyed(request, control=source.control)
+        subject = Subject(heard, source.host, source.port, int(now))
+        looped = request.get("x-msilo-id") is not None
+        mark = f"{MARK}{secrets.token_hex(8)}"
+        try:
+            return None if looped else self._notices.about(message, subject, orders_of(heard), mark)
+        except BadRequest as problem:
+            log.info("no notice to %s: %s", message.src, problem)
+            self._silo.turn.count("failed_notices")
+            return None
+
+    def _register(self, request: Request, source: Source, now: float) -> Reply:
+        wire.check(request)
+        request = obeyed(request, control=source.control)
+        orders = orders_of(request)
+        change = judge(request, self._silo.places.aor, now, orders.owner)
+        if self._config.extra_hdrs:
+            change = self._with_extra(change, Subject(request, source.host, source.port, int(now)))
+        durable = self._bindings.apply(change, now, self._silo.turn)
+        if change.wakes and self._may_have_mail(change, int(now)):
+            self._silo.turn.count("wakeups")
+            self._scheduler.phone_is_back(change.aor, now, orders.most)
+            self._replay.expect(change.aor, int(now + self._config.settle) + 2)  # should we die before
+            durable = True
+        return Reply(200, change.headers, durable)  # a restart must find the binding that this 200 confirms
+
+    def _with_extra(self, change: Registration, subject: Subject) -> Registration:
+        """Each Contact remembers what `extra_hdrs` says of the REGISTER that set it."""
+        extra = extra_lines(self._config, subject)
+        return replace(change, contacts=tuple(replace(one, extra=extra) for one in change.contacts))
+
+    def _may_have_mail(self, change: Registration, now: int) -> bool:
+        """Whether anything waits; a file that cannot be read now is no reason to lose a wake-up."""
+        try:
+            return self._silo.has_mail(change.aor, now)
+        except StoreError as error:
+            log.error("%s", error)
+            return True
+
+    def _options(self, request: Request, source: Source) -> Reply:
+        """We live; from a peer with control, m_dump."""
+        orders = orders_of(obeyed(request, control=source.control))
+        if orders.owner is not None:
+            self._dump(orders)
+        return Reply(200, (("Allow", ALLOW.decode()), ("Accept", "*/*")))
+
+    def _dump(self, orders: Orders) -> None:
+        owner = self._silo.places.aor(orders.owner or "")
+        if owner is None:
+            raise BadRequest(404, "X-MSilo-Owner names no user of ours")
+        self._silo.turn.count("wakeups")
+        self._replay.wake(owner, most=orders.most)

@@ -1,0 +1,152 @@
+"""Every SQL statement of the daemon, written once in SQLAlchemy Core and compiled once to text.
+
+They run through SQLite's own driver: SQLAlchemy's work on each execution would cost as much as the disk does.
+`test_plans` holds that none of them scans a table.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from .delivery import State
+from .rows import box
+from .schema import Names, contact, counter, daemon, ledger, recipient, silo_table, wish
+
+_P = sa.bindparam
+
+
+def _n(number: int) -> sa.ColumnElement[int]:
+    """A number as it stands in the text: partial indexes are used for literals only."""
+    return sa.literal_column(str(int(number)), sa.Integer)
+
+
+def _sql(statement: Any) -> str:
+    return str(statement.compile(dialect=sqlite.dialect(paramstyle="named")))
+
+
+def _replace(table: sa.Table, *key: str) -> Any:
+    """Insert, or overwrite the row with the same key."""
+    statement = upsert(table)
+    rest = {column.name: statement.excluded[column.name] for column in table.c if column.name not in key}
+    return statement.on_conflict_do_update(index_elements=list(key), set_=rest)
+
+
+def _used(table: sa.Table, key: str) -> str:
+    """The highest id a table has or, where SQLite counts them, ever had."""
+    counted = "SELECT seq FROM sqlite_sequence WHERE name = :name"
+    highest = _sql(sa.select(sa.func.coalesce(sa.func.max(table.c[key]), _n(0))))
+    return f"SELECT max(coalesce(({counted}), 0), ({highest}))"
+
+
+class Statements:
+    """The statements for one way of naming msilo's table."""
+
+    def __init__(self, names: Names) -> None:
+        silo = silo_table(names)
+        self._for_box(silo, box(names))
+        self._for_ledger()
+        self._for_others()
+
+    def _for_box(self, silo: sa.Table, waiting: sa.Select[Any]) -> None:
+        mine = sa.and_(silo.c.username == _P("user"), silo.c.domain == _P("host"))
+        self.insert_silo = _sql(sa.insert(silo))
+        self.delete_silo = _sql(sa.delete(silo).where(silo.c.id == _P("row")))
+        self.has_mail = _sql(sa.select(silo.c.id).where(mine, silo.c.snd_time <= _P("now")).limit(_n(1)).offset(_n(0)))
+        alive = sa.select(_n(1)).where(mine, silo.c.exp_time > _P("now"))
+        self.alive = _sql(alive.limit(_P("most")).offset(_n(0)))
+        ripe = (silo.c.snd_time <= _P("now"), silo.c.id > _P("after"))
+        self.pending = _sql(waiting.where(mine, *ripe).order_by(silo.c.id).limit(_P("most")).offset(_n(0)))
+        wanted = sa.text("SELECT value FROM json_each(:ids)")
+        self.present = _sql(sa.select(silo.c.id).where(silo.c.id.in_(wanted)))
+        free = (ledger.c.state.is_(None), ledger.c.state != _n(State.SENDING), ledger.c.arrived != silo.c.inc_time)
+        over = waiting.where(silo.c.exp_time <= _P("now"), sa.or_(*free))
+        self.lapsed = _sql(over.order_by(silo.c.exp_time).limit(_P("most")).offset(_n(0)))
+        place = sa.tuple_(silo.c.snd_time, silo.c.id) > sa.tuple_(_P("since"), _P("last"))
+        self.ripened = _sql(
+            sa.select(silo.c.username, silo.c.domain, silo.c.snd_time, silo.c.id)
+            .where(silo.c.snd_time > _n(0), place, silo.c.snd_time <= _P("now"))
+            .order_by(silo.c.snd_time, silo.c.id)
+            .limit(_P("most"))
+            .offset(_n(0))
+        )
+        self.highest_silo = _used(silo, "id")
+
+    def _for_ledger(self) -> None:
+        row = ledger.c.id == _P("row")
+        self.insert_ledger = _sql(sa.insert(ledger).values({c.name: _P(c.name) for c in ledger.c if c.name in _FRESH}))
+        self.adopt = _sql(
+            upsert(ledger).values({c.name: _P(c.name) for c in ledger.c if c.name in _FRESH}).on_conflict_do_nothing()
+        )
+        self.disown = _sql(
+            sa.update(ledger)
+            .where(ledger.c.silo_id == _P("box"), ledger.c.id != _P("row"))
+            .values(silo_id=sa.null(), state=_n(State.CANCELLED), settled=_P("at"))
+        )
+        self.known = _sql(sa.select(ledger.c.dedupe).where(ledger.c.dedupe == _P("key")))
+        self.by_id = _sql(sa.select(ledger.c.state, ledger.c.msilo_id, ledger.c.username, ledger.c.domain).where(row))
+        self.claim = _sql(
+            sa.update(ledger)
+            .where(row, ledger.c.state == _n(State.PENDING))
+            .values(state=_n(State.SENDING), in_flight=_P("at"), silo_id=_P("box"))
+        )
+        end: dict[str, Any] = {
+            "state": _P("next"),
+            "attempts": _P("tries"),
+            "code": _P("why_code"),
+            "reason": _P("why"),
+        }
+        self.settle = _sql(
+            sa.update(ledger).where(row, ledger.c.state <= _n(State.PARKED)).values(**end, in_flight=sa.null())
+        )
+        gone = {"in_flight": sa.null(), "silo_id": sa.null(), "settled": _P("at")}
+        self.finish = _sql(sa.update(ledger).where(row).values(**end, **gone))
+        sending = ledger.c.state == _n(State.SENDING)
+        self.interrupted = _sql(sa.select(ledger.c.username, ledger.c.domain).where(sending).distinct())
+        self.recover = _sql(
+            sa.update(ledger)
+            .where(sending)
+            .values(state=_n(State.PENDING), in_flight=sa.null(), code=sa.null(), reason=_P("why"))
+        )
+        old = sa.select(ledger.c.id).where(ledger.c.settled < _P("before")).order_by(ledger.c.settled)
+        self.prune = _sql(
+            sa.delete(ledger).where(ledger.c.id.in_(old.limit(_P("most")).offset(_n(0)).scalar_subquery()))
+        )
+        self.highest_ledger = _used(ledger, "id")
+        self.highest_kept = _sql(
+            sa.select(sa.func.coalesce(sa.func.max(ledger.c.silo_id), _n(0))).where(ledger.c.silo_id.is_not(None))
+        )
+
+    def _for_others(self) -> None:
+        self.keep_recipient = _sql(_replace(recipient, "username", "domain"))
+        mine = (recipient.c.username == _P("user"), recipient.c.domain == _P("host"))
+        self.drop_recipient = _sql(sa.delete(recipient).where(*mine))
+        self.recipients = _sql(sa.select(recipient))
+        due = sa.select(recipient.c.username, recipient.c.domain).where(recipient.c.next_try <= _P("now"))
+        self.due = _sql(due.order_by(recipient.c.next_try).limit(_P("most")).offset(_n(0)))
+        self.keep_contact = _sql(_replace(contact, "username", "domain", "uri"))
+        his = (contact.c.username == _P("user"), contact.c.domain == _P("host"), contact.c.uri == _P("at"))
+        self.drop_contact = _sql(sa.delete(contact).where(*his))
+        self.contacts = _sql(sa.select(contact))
+        counted = upsert(counter)
+        more = {"value": counter.c.value + counted.excluded.value}
+        self.add = _sql(counted.on_conflict_do_update(index_elements=["name"], set_=more))
+        self.wishes = _sql(sa.select(wish).where(wish.c.done == _n(0)).order_by(wish.c.id))
+        self.grant = _sql(sa.update(wish).where(wish.c.id == _P("row")).values(result=_P("text"), done=_n(1)))
+        self.forget_wishes = _sql(sa.delete(wish).where(wish.c.done == _n(1), wish.c.asked < _P("before")))
+        self.tell = _sql(_replace(daemon, "name"))
+        self.told = _sql(sa.select(daemon.c.value).where(daemon.c.name == _P("name")))
+
+
+_FRESH = frozenset(column.name for column in ledger.c) - {"in_flight", "code", "reason", "settled"}
+"Columns of the ledger that a new row has."
+
+
+@cache
+def statements(names: Names) -> Statements:
+    """The statements for these names, compiled once a process."""
+    return Statements(names)

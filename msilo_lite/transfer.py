@@ -1,0 +1,203 @@
+"""Moving house: messages out of a file as JSON Lines, and into one from those or from a Kamailio's own SQLite file.
+
+What comes twice is taken once: every record names its message, and the ledger knows the names it has seen.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from .address import Aor
+from .compose import Dress, fits
+from .engine import check_table, open_engine, translated
+from .errors import BadRequest, MsiloError
+from .inbox import Inbox
+from .message import Message, Turn, Waiting
+from .rows import bare, waiting_of
+from .schema import Names, silo_table
+from .store import Store
+
+BATCH = 500
+"Messages of one commit: a daemon waits for none of them long."
+SQLITE = b"SQLite format 3\x00"
+FORMAT = 1
+"Number of this form of the lines."
+
+
+@dataclass(slots=True)
+class Moved:
+    """How an import ended."""
+
+    taken: int = 0
+    known: int = 0
+    "Messages that were imported before."
+    over: int = 0
+    "Messages whose time was over."
+    unfit: int = 0
+    "Messages that no request of ours could carry."
+
+
+class BadLine(MsiloError):
+    """A line of an import that is no message."""
+
+
+# -- out ---------------------------------------------------------------------------------------------------------------
+def record(item: Waiting) -> dict[str, Any]:
+    """One message as a line: everything that is needed to deliver it elsewhere."""
+    message = item.message
+    text = _text(message.body)
+    return {
+        "format": FORMAT,
+        "id": item.silo_id,
+        "owner": str(message.owner),
+        "from": message.from_,
+        "to": message.to,
+        "src_addr": message.src,
+        "dst_addr": message.dst,
+        "target": message.target or None,
+        "ctype": message.ctype,
+        "headers": message.kept.split("\r\n")[:-1],
+        **({"body": text} if text is not None else {"body_base64": base64.b64encode(message.body).decode()}),
+        "arrived": _utc(message.arrived),
+        "expires": _utc(message.expires),
+        "due": _utc(message.due) if message.due else None,
+        "call_id": message.call_id,
+        "key": message.key.hex() or None,
+    }
+
+
+def _text(body: bytes) -> str | None:
+    """A body as text where it comes back the same."""
+    try:
+        return body.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+
+
+def _utc(at: int) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def exported(file: Path, names: Names, owner: Aor | None) -> Iterator[dict[str, Any]]:
+    """Every message of a box, oldest first."""
+    with closing(Inbox(file, names)) as inbox:
+        for item in inbox.waiting(owner):
+            yield record(item)
+
+
+# -- in ----------------------------------------------------------------------------------------------------------------
+def imported(source: Path, into: Store, dress: Dress, now: int, names: Names, update: Callable[[int], None]) -> Moved:
+    """Take over what `source` holds, in short commits; `names` are those of a Kamailio's file.
+
+    Raises BadLine with its number, and StoreError; what was committed before stays, and a second run takes the rest.
+    """
+    moved, done = Moved(), 0
+    messages = kamailio_messages(source, names) if is_sqlite(source) else lines(source)
+    while batch := list(islice(messages, BATCH)):
+        fit = [one for one in batch if _fits(one, dress, now, moved)]
+        repeated = into.write(Turn(new=fit), now) if fit else frozenset()
+        moved.known += sum(one.key in repeated for one in fit)
+        moved.taken += sum(one.key not in repeated for one in fit)
+        done += len(batch)
+        update(done)
+    return moved
+
+
+def _fits(message: Message, dress: Dress, now: int, moved: Moved) -> bool:
+    """Whether a message can still be delivered; counts those that cannot."""
+    if message.expires <= now:
+        moved.over += 1
+        return False
+    try:
+        fits(message, dress, 0)
+    except BadRequest:
+        moved.unfit += 1
+        return False
+    return True
+
+
+def is_sqlite(source: Path) -> bool:
+    """Whether a file is a database. Raises MsiloError when it cannot be read."""
+    try:
+        with source.open("rb") as file:
+            return file.read(len(SQLITE)) == SQLITE
+    except OSError as error:
+        raise MsiloError(f"cannot read {source}: {error.strerror}") from error
+
+
+def kamailio_messages(source: Path, names: Names) -> Iterator[Message]:
+    """What waits in a Kamailio's file. Raises StoreError for a table that is not msilo's version 8."""
+    silo = silo_table(names)
+    with translated(f"cannot read {source}"):
+        engine = open_engine(source, readonly=True)
+        try:
+            with engine.connect() as connection:
+                check_table(connection, silo)
+                for row in connection.execute(bare(names)).mappings():
+                    yield _named(_stranger({str(key): value for key, value in row.items()}), row["id"])
+        finally:
+            engine.dispose()
+
+
+def _stranger(row: dict[str, Any]) -> Message:
+    """A row without a ledger of ours."""
+    return waiting_of({**row, "ledger_id": None}).message
+
+
+def _named(message: Message, number: int) -> Message:
+    """The message with a name made of what it is, so that a second import knows it."""
+    parts = (number, str(message.owner), message.src, message.dst, message.arrived, message.call_id)
+    digest = hashlib.sha256(repr(parts).encode("utf-8", "backslashreplace") + b"\0" + message.body).digest()
+    return message.named(digest[:16])
+
+
+def lines(source: Path) -> Iterator[Message]:
+    """The messages of a file of JSON Lines. Raises BadLine."""
+    with source.open("r", encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                yield _read_line(line, number)
+
+
+def _read_line(line: str, number: int) -> Message:
+    try:
+        what = json.loads(line)
+        return _message(what, line)
+    except (ValueError, KeyError, TypeError, AttributeError, BadRequest) as error:
+        raise BadLine(f"line {number} is no message as `export` writes it: {type(error).__name__} {error}") from error
+
+
+def _message(what: dict[str, Any], line: str) -> Message:
+    if what.get("format", FORMAT) != FORMAT:
+        raise ValueError(f"format {what['format']} is not known")
+    body = what["body"].encode() if "body" in what else base64.b64decode(what["body_base64"], validate=True)
+    key = bytes.fromhex(what["key"]) if what.get("key") else hashlib.sha256(line.strip().encode()).digest()[:16]
+    return Message(
+        owner=Aor.parse(what["owner"]),
+        src=what["src_addr"],
+        dst=what["dst_addr"],
+        from_=what["from"],
+        to=what["to"],
+        ctype=what["ctype"],
+        body=body,
+        kept="".join(f"{header}\r\n" for header in what["headers"]),
+        arrived=_seconds(what["arrived"]),
+        expires=_seconds(what["expires"]),
+        call_id=what["call_id"],
+        key=key,
+        due=_seconds(what["due"]) if what.get("due") else 0,
+        target=what.get("target") or "",
+    )
+
+
+def _seconds(text: str) -> int:
+    return int(datetime.fromisoformat(text).timestamp())
