@@ -16,7 +16,7 @@ INSTALL := $(PIP) install --require-hashes --only-binary :all: --progress-bar of
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve demo test check format bench peers lock clean
+.PHONY: help serve demo test check format bench docs peers lock clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
@@ -46,6 +46,9 @@ format: $(VENV)/.dev  ## format the code and mend what can be mended
 
 bench: peers $(VENV)/.installed  ## measure, beside a real Kamailio
 	@exec $(VENV)/bin/python -m bench $(ARGS)
+
+docs: $(VENV)/.installed  ## make docs/parity.md from docs/parity.toml and the settings
+	@$(VENV)/bin/python -m docs.parity
 
 lock: $(LOCK_VENV)/bin/uv  ## make the locks fit pyproject.toml (UPGRADE=1: newest versions)
 	@echo "lock: requirements/run.lock, requirements/dev.lock" >&2

@@ -158,10 +158,11 @@ def init(
 def config_show(json: AsJson = False, config: ConfigFile = None, db_url: DbUrl = None, chosen: Chosen = None) -> None:
     """Show every setting with its value, where it came from and what it means."""
     from . import views
-    from .config import Config
+    from .config import Config, in_order
 
     loaded = loaded_from(config, chosen, db_url=db_url)
-    values = loaded.config.model_dump()
+    dumped = loaded.config.model_dump()
+    values = {name: dumped[name] for name in in_order()}
     values["peer"] = tuple(map(str, loaded.config.peer)) if not json else values["peer"]
     if json:
         views.as_json({key: {"value": value, "from": loaded.origins[key]} for key, value in values.items()})

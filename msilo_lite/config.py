@@ -77,6 +77,9 @@ class Config(Parameters):
     peer: Annotated[tuple[Peer, ...], NoDecode] = Field(
         (), description="Networks that may do more, as tables with address and control; they are trusted as well."
     )
+    max_attempts: int = Field(
+        0, ge=0, description="Failed attempts after which a message is given up; 0: it is tried until it expires."
+    )
     settle: float = Field(0.5, ge=0, le=60, description="Seconds between a REGISTER and the first replay.")
     max_in_flight: int = Field(64, ge=1, le=500, description="Messages under way at once, one for each recipient.")
     history_time: int = Field(
@@ -189,6 +192,12 @@ def _network(text: str) -> Network:
             raise
         whole, alone = ipaddress.ip_network(text, strict=False), text.partition("/")[0]
         raise ValueError(f"{text} has host bits set; write {whole}, or {alone} for this host alone") from None
+
+
+def in_order() -> list[str]:
+    """The names of all settings: ours, then msilo's."""
+    own = [name for name in Config.model_fields if name not in Parameters.model_fields]
+    return [*own, *Parameters.model_fields]
 
 
 def problem_with(name: str, value: str | int) -> str | None:

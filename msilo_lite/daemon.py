@@ -20,17 +20,18 @@ from .address import Endpoint, is_literal, parse_address, parse_uri
 from .bindings import USUAL_CONTACT, Bindings
 from .compose import LATE, replay
 from .config import Config
+from .courier import Courier
 from .errors import Refused, SipError, StoreError
 from .hook import Hook
 from .message import Turn
-from .reception import Headers, Reception, Stored
+from .reception import Headers, Reception
 from .replay import NO_WAY, Replay, Send
 from .scheduler import Scheduler
 from .silo import Places, Silo
 from .sip import Agent
 from .store import Store
 from .terms import dress_of, extra_lines, policy_of, reading_of
-from .wire import Answer, Incoming, Outgoing, Request
+from .wire import Answer, Incoming, Request
 
 log = logging.getLogger(__name__)
 
@@ -54,9 +55,6 @@ GRACE_SECONDS = 34
 RETRY_AFTER = (("Retry-After", "5"),)
 REMIND_TICK = 1
 "Seconds between two looks for due reminders where send_time is 0: those of the commands are sent all the same."
-NOTICE_TOKENS = 2**40
-"Tokens above are those of notices."
-NOTICES_AT_ONCE = 64
 
 
 class Daemon:
@@ -77,16 +75,17 @@ class Daemon:
         self._bindings = Bindings(self._store.contacts())
         troubled = {one.owner: one for one in self._store.recipients()}
         extra = extra_lines(config, None)
-        self._replay = Replay(self._silo, self._bindings, proxy, config.max_in_flight, troubled, extra)
+        self._replay = Replay(
+            self._silo, self._bindings, proxy, config.max_in_flight, troubled, extra, config.max_attempts
+        )
         self._scheduler = Scheduler(
             config.settle, config.check_time, config.clean_period, config.send_time or REMIND_TICK
         )
         self._reception = Reception(config, self._silo, self._bindings, self._replay, self._scheduler)
         self._hook = Hook(config.store_hook)
+        self._courier = Courier(self.agent, self._hook, lambda name: self._silo.turn.count(name))
         self._reminded = (0, 0)
         "Up to which reminder, by due time and id, their owners were called."
-        self._notices: dict[int, Outgoing] = {}
-        self._notice_token = NOTICE_TOKENS
         self._serving = serving
         stranded = [one.owner for one in troubled.values() if one.reason == NO_WAY] if proxy else []
         for owner in (*interrupted, *stranded):  # a proxy was set meanwhile
@@ -103,6 +102,11 @@ class Daemon:
         self._started = int(clock())
         self._told = ""
         self._tell()
+
+    @property
+    def foreign(self) -> bool:
+        """Whether Kamailio made the table that this works on."""
+        return self._store.foreign
 
     @property
     def listening(self) -> tuple[Endpoint, ...]:
@@ -172,9 +176,7 @@ class Daemon:
         now = self._clock()
         self._take_requests(now)
         for token, answer in self._drain_ended():
-            if token > NOTICE_TOKENS:
-                self._notice_ended(token, answer)
-            else:
+            if not self._courier.ended(token, answer):
                 self._send_all(self._replay.answered(token, answer, int(now)))
         self._tick(now)
         try:
@@ -254,11 +256,13 @@ class Daemon:
         if self._reminded[0] > now:  # the clock was set back
             self._reminded = (now, 0)
         found = self._store.ripened(self._reminded, now, REQUESTS_A_TURN)
+        late = sum(now - place[0] > LATE for _, place in found)
+        if late:
+            log.warning("%d reminders are late, they fell due while nobody looked", late)
+            self._silo.turn.count("late_reminders", late)
         for owner, place in found:
             self._replay.retry(owner)
             self._reminded = place
-            if now - place[0] > LATE:
-                self._silo.turn.count("late_reminders")
 
     def _prune(self, now: int) -> None:
         """History that is old enough goes, in short commits."""
@@ -301,33 +305,8 @@ class Daemon:
         answers, self._to_answer = self._to_answer, []
         for handle, status, headers in answers:
             self.agent.answer(handle, status, headers)
-        self._tell_about(self._reception.stored(repeated))
+        self._courier.stored(self._reception.stored(repeated))
         self._send_all(self._replay.claimed(now))
-
-    def _tell_about(self, stored: list[Stored]) -> None:
-        """Messages are on disk and answered: now their senders may be told, and the operator's command may run."""
-        for message, notice in stored:
-            self._hook.stored(message)
-            if notice is None:
-                continue
-            if len(self._notices) >= NOTICES_AT_ONCE:
-                self._silo.turn.count("failed_notices")
-                continue
-            self._notice_token += 1
-            self._notices[self._notice_token] = notice
-            try:
-                self.agent.send(self._notice_token, notice)
-            except SipError as error:
-                self._notice_ended(self._notice_token, Answer(503, str(error), local=True))
-
-    def _notice_ended(self, token: int, answer: Answer) -> None:
-        """A notice arrived or did not; it is never repeated."""
-        notice = self._notices.pop(token, None)
-        if notice is not None:
-            done = 200 <= answer.code < 300
-            self._silo.turn.count("sent_notices" if done else "failed_notices")
-            if not done:
-                log.info("the notice to %s failed: %s %s", notice.target, answer.code, answer.reason)
 
     @property
     def _resting(self) -> bool:

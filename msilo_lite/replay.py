@@ -104,13 +104,15 @@ class Replay:
         most: int,
         troubled: dict[Aor, Recipient],
         extra: str = "",
+        max_attempts: int = 0,
     ) -> None:
-        """`extra`: header lines for recipients of whom no REGISTER is known."""
+        """`extra`: header lines for recipients of whom no REGISTER is known. `max_attempts`: 0 for any number."""
         self._silo = silo
         self._bindings = bindings
         self._proxy = proxy
         self._most = most
         self._extra = extra
+        self._max_attempts = max_attempts
         self._troubled = troubled
         self._lanes: dict[Aor, _Lane] = {}
         self._flights: dict[int, _Flight] = {}
@@ -323,7 +325,10 @@ class Replay:
     ) -> list[Send]:
         lane, item = flight.lane, flight.item
         lane.in_flight = 0
-        self._silo.settle(item, verdict.event, now, code, words)
+        event = verdict.event
+        if event is Event.MISSED and 0 < self._max_attempts <= item.attempts + 1:
+            event, words = Event.REFUSED, f"given up after {item.attempts + 1} attempts, the last: {words}"
+        self._silo.settle(item, event, now, code, words)
         if verdict.alarm:
             self.alarm = f"{flight.way.target}: {words}"
         if verdict.event is Event.ACCEPTED:
@@ -334,7 +339,7 @@ class Replay:
         if verdict.lane is Then.HOLD:
             self.held_until = now + HOLD_SECONDS
         if self._goes_on(lane, item, verdict):
-            if verdict.event is Event.MISSED:
+            if event is Event.MISSED:
                 lane.aside = words, code
             return self._next(lane, now)
         soon = retry_at(now, self._tries(lane.owner) + 1, wait) if verdict.timer else None

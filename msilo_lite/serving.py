@@ -51,6 +51,10 @@ def _announce(daemon: Daemon, loaded: Loaded) -> None:
         "way out": config.outbound_proxy or "straight to the Contact that registered last",
         "settings": str(loaded.file) if loaded.file else "defaults (no configuration file)",
     }
+    if daemon.foreign:
+        details["table"] = (
+            f"{config.db_table}, which Kamailio made; the file is in WAL mode now, Kamailio can use it too"
+        )
     started = "python -m msilo_lite" if sys.argv[0].endswith("__main__.py") else sys.argv[0]
     me = "msilo-lite" if shutil.which("msilo-lite") else started
     steps = (

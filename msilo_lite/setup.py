@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from .config import Config, problem_with
+from .config import Config, in_order, problem_with
 from .errors import ConfigError, MsiloError
 from .kamailio import carry_over
 
@@ -25,9 +25,10 @@ PEER = """\
 def commented() -> str:
     """Every setting with its meaning and its default, all as comments."""
     lines = [HEAD]
-    for name, field in Config.model_fields.items():
+    for name in in_order():
         if name == "peer":
             continue
+        field = Config.model_fields[name]
         default = field.get_default(call_default_factory=True)
         shown = f"# {name} = {_toml(default)}" if default is not None else f"# {name} ="
         lines.append(f"\n# {field.description}\n{shown}\n")

@@ -49,6 +49,8 @@ def problem(line: str) -> str:
     words = [word for word in shlex.split(line, comments=True) if word not in ("&", "|", ">")][1:]
     command: Any = typer.main.get_command(app)
     while words and hasattr(command, "commands") and not words[0].startswith("-"):
+        if words[0] not in command.commands and hasattr(command, "default"):
+            words.insert(0, command.default)
         if words[0] not in command.commands:
             return f"there is no command {words[0]}"
         command = command.commands[words.pop(0)]

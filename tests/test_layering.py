@@ -27,7 +27,8 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("sources", "replay", "terms", "setup"),
     # the parts meet
     ("reception", "checks", "options"),
-    ("daemon", "demo"),
+    ("courier", "demo"),
+    ("daemon",),
     ("records", "serving"),
     ("errands", "commands"),
     ("intake",),
@@ -113,7 +114,7 @@ def test_only_views_prints_and_only_the_edge_logs() -> None:
                 if isinstance(node, ast.Name) and node.id == "print"}  # fmt: skip
     logging = {file.stem for file in MODULES if ("logging", False) in imports(file)}
     assert printing == set()
-    assert logging == {"daemon", "hook", "reception", "serving", "sip"}
+    assert logging == {"courier", "daemon", "hook", "reception", "serving", "sip"}
 
 
 @pytest.mark.parametrize("file", MODULES, ids=lambda file: file.stem)

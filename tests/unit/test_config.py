@@ -59,6 +59,7 @@ def test_defaults() -> None:
         "domain": (),
         "trusted": ("127.0.0.0/8", "::1/128"),
         "peer": (),
+        "max_attempts": 0,
         "settle": 0.5,
         "max_in_flight": 64,
         "history_time": 2592000,
