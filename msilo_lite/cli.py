@@ -161,7 +161,7 @@ def config_show(json: AsJson = False, config: ConfigFile = None, db_url: DbUrl =
     from .config import Config, in_order
 
     loaded = loaded_from(config, chosen, db_url=db_url)
-    dumped = loaded.config.model_dump()
+    dumped = loaded.config.model_dump(mode="json")
     values = {name: dumped[name] for name in in_order()}
     values["peer"] = tuple(map(str, loaded.config.peer)) if not json else values["peer"]
     if json:

@@ -123,6 +123,29 @@ def purge(
     say(f"Purged {counted(gone)}." + (f" {counted(late)} on the way may still arrive." if late else ""))
 
 
+@app.command("retry", epilog="Example: msilo-lite retry 12 13 · msilo-lite retry --to bob@home.lan")
+def retry(
+    numbers: Annotated[list[int] | None, typer.Argument(metavar="[ID]...", help="Ids that `list` shows.")] = None,
+    to: Annotated[str | None, typer.Option(help="Every such message for this user.")] = None,
+    config: ConfigFile = None,
+    db_url: DbUrl = None,
+    chosen: Chosen = None,
+) -> None:
+    """Send messages again that were handed over and never confirmed, or parked because their content was refused."""
+    if bool(numbers) == bool(to):
+        raise ConfigError("retry takes ids, or --to USER: one of them")
+    from .records import retrying, selected
+    from .views import counted, say
+
+    settings = loaded_from(config, chosen, db_url=db_url).config
+    done = retrying(settings, selected(settings, numbers or [], aor(to) if to else None))
+    say(
+        f"{counted(done)} will be sent again."
+        if done
+        else "None of them is parked or handed over."
+    )
+
+
 @app.command("status", epilog="Example: msilo-lite status --json")
 def status(json: AsJson = False, config: ConfigFile = None, db_url: DbUrl = None, chosen: Chosen = None) -> None:
     """Show whether the daemon runs, where it listens, who has mail waiting, and its counters."""

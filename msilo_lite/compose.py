@@ -46,6 +46,8 @@ class Dress:
     "Whether there is a Contact, which RFC 3428 4 forbids (msilo: add_contact)."
     reminder: str = ""
     "From URI of reminders; empty: the sender's own (msilo: reminder)."
+    signature: int = 0
+    "Bytes that the answer to a PBX's challenge may need, beyond the Request-URI that it repeats."
     keep_call_id: bool = False
     "Whether a replay has the Call-ID of the request that brought the message (msilo: use_mode, bit 0)."
 
@@ -152,6 +154,7 @@ def replay_size(message: Message, dress: Dress) -> int:
     values = (target, sender(message, dress), message.to, message.kept, message.ctype)
     own = len(f"Date: {sip_date(0)}\r\nX-MSilo-ID: \r\nUser-Agent: {dress.user_agent}\r\n") + MSILO_ID
     own += max(CALL_ID, _size(message.call_id)) if dress.keep_call_id else CALL_ID
+    own += dress.signature + _size(target) if dress.signature else 0
     own += LATE_HEADER if message.due else 0
     if dress.add_contact or dress.reminder:
         own += sum(

@@ -9,14 +9,16 @@ import ipaddress
 import json
 import shlex
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import NoDecode
 
 from .address import Endpoint, parse_uri
+from .delivery import Hop, Trust
 from .due import zone_of
+from .errors import ConfigError
 from .parameters import Parameters, sip_uri
 
 APP = "msilo-lite"
@@ -46,6 +48,10 @@ class Peer(BaseModel):
     "Network (CIDR) or address."
     control: bool = False
     "Whether its requests may steer the silo with X-MSilo-* headers."
+    trust_2xx: Trust | None = None
+    "How far its 2xx is believed; unset: the setting of that name."
+    max_body: int | None = Field(None, ge=0)
+    "Bytes of a body that it carries whole; unset: the setting of that name."
 
     @field_validator("address")
     @classmethod
@@ -76,6 +82,22 @@ class Config(Parameters):
     )
     peer: Annotated[tuple[Peer, ...], NoDecode] = Field(
         (), description="Networks that may do more, as tables with address and control; they are trusted as well."
+    )
+    registrar: str | None = Field(None, description="SIP URI of the PBX to register at, as an extension; unset: none.")
+    user: str | None = Field(None, description="Name of that extension, and of the user a PBX asks a password of.")
+    password: SecretStr | None = Field(None, description="Its password; never shown.")
+    password_file: Path | None = Field(None, description="File whose first line is that password.")
+    register_expires: int = Field(300, ge=30, le=86400, description="Seconds for which the extension registers.")
+    watch: Literal["off", "presence", "reg"] = Field(
+        "off", description="Event to SUBSCRIBE to at the outbound_proxy for users with mail; its NOTIFY wakes them."
+    )
+    watch_most: int = Field(250, ge=1, le=10000, description="Such subscriptions at once; more users take turns.")
+    trust_2xx: Trust = Field(
+        Trust.ANY, description="any: 2xx is delivered. confirm: taken, it may come back. 200-only: 202 has to wait."
+    )
+    max_body: int = Field(0, ge=0, description="Bytes of a body that the PBX carries whole, longer ones wait; 0: any.")
+    handed_time: int = Field(
+        86400, ge=60, description="Seconds for which a message that a PBX took unconfirmed can be sent again."
     )
     max_attempts: int = Field(
         0, ge=0, description="Failed attempts after which a message is given up; 0: it is tried until it expires."
@@ -171,6 +193,36 @@ class Config(Parameters):
     def endpoints(self) -> tuple[Endpoint, ...]:
         """`bind`, parsed."""
         return tuple(Endpoint.parse(item) for item in self.bind)
+
+    @model_validator(mode="after")
+    def _check_extension(self) -> Self:
+        if self.password and self.password_file:
+            raise ValueError("password and password_file are both set; one of them")
+        if (self.password or self.password_file or self.registrar) and not self.user:
+            raise ValueError("user is not set; a registrar and a password need one")
+        if self.watch != "off" and not self.outbound_proxy:
+            raise ValueError("watch needs an outbound_proxy, to which it subscribes")
+        return self
+
+    @property
+    def secret(self) -> str | None:
+        """The password, from its file where it is in one. Raises ConfigError when that cannot be read."""
+        if self.password_file is None:
+            return self.password.get_secret_value() if self.password else None
+        try:
+            return self.password_file.read_text(encoding="utf-8").partition("\n")[0]
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"password_file {self.password_file} cannot be read: {error}") from error
+
+    def hop(self, host: str) -> Hop:
+        """What is known of the host, an IP address or a name, that a message is handed to."""
+        try:
+            peer = self.peer_at(host)
+        except ValueError:  # a name
+            peer = None
+        trust = peer.trust_2xx if peer and peer.trust_2xx else self.trust_2xx
+        most = peer.max_body if peer and peer.max_body is not None else self.max_body
+        return Hop(trust, most)
 
     @property
     def networks(self) -> tuple[Network, ...]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from .asker import Asker
 from .errors import SipError
 from .hook import Hook
 from .reception import Stored
-from .sip import Agent
 from .wire import Answer, Outgoing
 
 log = logging.getLogger(__name__)
@@ -22,8 +22,8 @@ AT_ONCE = 64
 class Courier:
     """Sends notices and counts how they ended."""
 
-    def __init__(self, agent: Agent, hook: Hook, count: Callable[[str], None]) -> None:
-        self._agent = agent
+    def __init__(self, asker: Asker, hook: Hook, count: Callable[[str], None]) -> None:
+        self._asker = asker
         self._hook = hook
         self._count = count
         self._token = FIRST_TOKEN
@@ -43,7 +43,7 @@ class Courier:
         self._token += 1
         self._under_way[self._token] = notice
         try:
-            self._agent.send(self._token, notice)
+            self._asker.send(self._token, notice)
         except SipError as error:
             self.ended(self._token, Answer(503, str(error), local=True))
 

@@ -17,20 +17,25 @@ from ipaddress import ip_address
 
 from . import __version__, wire
 from .address import Endpoint, is_literal, parse_address, parse_uri
+from .asker import Asker
 from .bindings import USUAL_CONTACT, Bindings
-from .compose import LATE, replay
+from .compose import LATE, hidden_route, replay
 from .config import Config
 from .courier import Courier
+from .digest import Credentials
 from .errors import Refused, SipError, StoreError
 from .hook import Hook
+from .lanes import Send
+from .liaison import Liaison
 from .message import Turn
 from .reception import Headers, Reception
-from .replay import NO_WAY, Replay, Send
+from .replay import Replay
 from .scheduler import Scheduler
 from .silo import Places, Silo
 from .sip import Agent
 from .store import Store
 from .terms import dress_of, extra_lines, policy_of, reading_of
+from .ways import NO_WAY, Ways
 from .wire import Answer, Incoming, Request
 
 log = logging.getLogger(__name__)
@@ -74,16 +79,20 @@ class Daemon:
         self._silo = Silo(self._store, policy_of(config), places, self._dress, room, reading_of(config))
         self._bindings = Bindings(self._store.contacts())
         troubled = {one.owner: one for one in self._store.recipients()}
-        extra = extra_lines(config, None)
-        self._replay = Replay(
-            self._silo, self._bindings, proxy, config.max_in_flight, troubled, extra, config.max_attempts
-        )
+        ways = Ways(self._bindings, proxy, extra_lines(config, None), config.hop)
+        self._replay = Replay(self._silo, ways, config.max_in_flight, troubled, config.max_attempts)
         self._scheduler = Scheduler(
             config.settle, config.check_time, config.clean_period, config.send_time or REMIND_TICK
         )
-        self._reception = Reception(config, self._silo, self._bindings, self._replay, self._scheduler)
+        credentials = Credentials(config.user, config.secret or "") if config.user else None
+        pbx = frozenset(hidden_route(uri) for uri in (proxy, config.registrar) if uri)
+        self._asker = Asker(self.agent, credentials, pbx)
+        self._liaison = Liaison(config, self._asker, self._store, self.listening)
+        self._reception = Reception(
+            config, self._silo, self._bindings, self._replay, self._scheduler, self._liaison.notified
+        )
         self._hook = Hook(config.store_hook)
-        self._courier = Courier(self.agent, self._hook, lambda name: self._silo.turn.count(name))
+        self._courier = Courier(self._asker, self._hook, lambda name: self._silo.turn.count(name))
         self._reminded = (0, 0)
         "Up to which reminder, by due time and id, their owners were called."
         self._serving = serving
@@ -123,6 +132,7 @@ class Daemon:
             "listening": [str(one) for one in self.listening],
             "trusted": list(self._config.trusted),
             "outbound_proxy": self._config.outbound_proxy,
+            **self._liaison.facts(),
         }
         words = json.dumps(facts)
         if words != self._told:
@@ -148,8 +158,10 @@ class Daemon:
             self._inbox.append((request, parsed))
 
     def answered(self, token: int, answer: Answer) -> None:
-        """A replay ended: settled in this turn."""
-        self._ended.append((token, answer))
+        """A request of ours ended: settled in this turn."""
+        final = self._asker.answered(token, answer)
+        if final is not None:
+            self._ended.append((token, final))
 
     def dropped(self, reason: str) -> None:
         """A request that got no further."""
@@ -165,6 +177,7 @@ class Daemon:
             words = "stopping: up to %d s for the answers to %d replays; a second signal ends it now, nothing is lost"
             log.warning(words, GRACE_SECONDS, self._replay.in_flight)
         self._replay.stop(int(self._clock()), self._scheduler.settling())
+        self._liaison.leave(self._clock())
         while self._replay.in_flight and time.monotonic() < deadline:
             self.turn()
         self.turn(0)
@@ -176,7 +189,7 @@ class Daemon:
         now = self._clock()
         self._take_requests(now)
         for token, answer in self._drain_ended():
-            if not self._courier.ended(token, answer):
+            if not (self._liaison.answered(token, answer, now) or self._courier.ended(token, answer)):
                 self._send_all(self._replay.answered(token, answer, int(now)))
         self._tick(now)
         try:
@@ -233,6 +246,8 @@ class Daemon:
             if due.retries and self._serving and not self.stopping:
                 for owner in self._store.due(int(now), REQUESTS_A_TURN):
                     self._replay.retry(owner)
+            if not self.stopping:
+                self._liaison.tick(now)
             if due.wishes:
                 self._look_for_wishes(int(now))
             if due.reminders and self._serving and not self.stopping:
@@ -249,7 +264,9 @@ class Daemon:
             self._bindings.prune(now, self._silo.turn)
         self._unclean |= start
         if self._unclean and not self._silo.turn.settled:  # what is staged would be found again
-            self._unclean = self._silo.lapse(int(now), PURGE_BATCH) == PURGE_BATCH
+            handed = int(now) - self._config.handed_time
+            ended = self._silo.lapse(int(now), PURGE_BATCH) or self._silo.believe(handed, int(now), PURGE_BATCH)
+            self._unclean = ended > 0
 
     def _remind(self, now: int) -> None:
         """Call the owners of reminders that fell due since the last look; at the start, of all that did meanwhile."""
@@ -356,7 +373,7 @@ class Daemon:
             send.item, way.target, way.routes, self._dress, call_id=call_id, trusted=trusted,
             now=int(self._clock()), extra=way.extra,
         )  # fmt: skip
-        self.agent.send(send.token, outgoing)
+        self._asker.send(send.token, outgoing)
 
     def work_until(self, done: Callable[[], bool]) -> None:
         """Serve until `done`: what `dump` does while no other daemon serves the file."""

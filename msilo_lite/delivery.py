@@ -28,10 +28,12 @@ class State(enum.IntEnum):
     "Its time ran out before it could be delivered."
     CANCELLED = 6
     "The operator purged it."
+    HANDED = 7
+    "Handed over, unconfirmed: a PBX that answers 202 before it tries has it, and may still bring it back."
 
 
-WAITING = frozenset({State.PENDING, State.SENDING, State.PARKED})
-"States of messages that are still in the box; no other one has a smaller number."
+WAITING = frozenset({State.PENDING, State.SENDING, State.PARKED, State.HANDED})
+"States of messages that are still in the box."
 
 
 class Event(enum.Enum):
@@ -48,6 +50,14 @@ class Event(enum.Enum):
     REFUSED = "refused"
     LAPSE = "lapse"
     CANCEL = "cancel"
+    HANDED_OVER = "handed over"
+    "A PBX took it that says so before it tries."
+    RETURNED = "returned"
+    "That PBX brought it back: its phone was away."
+    BELIEVED = "believed"
+    "Nobody brought it back for so long that it counts as delivered."
+    RETRY = "retry"
+    "The operator wants it sent again."
     RESTART = "restart"
     "The daemon starts and does not know how an attempt ended."
 
@@ -64,6 +74,13 @@ MOVES: dict[tuple[State, Event], State] = {
     (State.SENDING, Event.LAPSE): State.EXPIRED,
     (State.SENDING, Event.CANCEL): State.CANCELLED,
     (State.SENDING, Event.RESTART): State.PENDING,
+    (State.SENDING, Event.HANDED_OVER): State.HANDED,
+    (State.HANDED, Event.RETURNED): State.PENDING,
+    (State.HANDED, Event.BELIEVED): State.DELIVERED,
+    (State.HANDED, Event.LAPSE): State.DELIVERED,
+    (State.HANDED, Event.RETRY): State.PENDING,
+    (State.HANDED, Event.CANCEL): State.CANCELLED,
+    (State.PARKED, Event.RETRY): State.PENDING,
     (State.PARKED, Event.LAPSE): State.EXPIRED,
     (State.PARKED, Event.CANCEL): State.CANCELLED,
 }
@@ -75,6 +92,26 @@ def move(state: State, event: Event) -> State:
         return MOVES[state, event]
     except KeyError:
         raise MsiloError(f"a message that is {state.name.lower()} cannot take {event.value}") from None
+
+
+class Trust(enum.StrEnum):
+    """How far a 2xx of a peer is believed."""
+
+    ANY = "any"
+    "It means delivered, as in msilo."
+    CONFIRM = "confirm"
+    "It means taken: the peer brings back what it could not deliver (Asterisk, FreeSWITCH)."
+    ONLY_200 = "200-only"
+    "200 means delivered, and 202 that the message has to wait for the next wake-up."
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """What is known of the host that a replay is handed to."""
+
+    trust: Trust = Trust.ANY
+    max_body: int = 0
+    "Bytes of a body that it carries whole; 0: any number."
 
 
 class Lane(enum.Enum):
@@ -137,15 +174,16 @@ _CODES: dict[int, Verdict] = {
 }
 
 
-def judge(code: int, *, by_proxy: bool) -> Verdict:
+def judge(code: int, *, by_proxy: bool, trust: Trust = Trust.ANY) -> Verdict:
     """What the final answer `code` to a replay means; `by_proxy`: it came from our own PBX, not from a phone.
 
-    A 3xx that was not followed counts as not reached. Raises MsiloError for a code that is not final.
+    `trust`: how far a 2xx of that peer is believed. A 3xx that was not followed counts as not reached. Raises
+    MsiloError for a code that is not final.
     """
     if not 200 <= code <= 699:
         raise MsiloError(f"{code} is not a final status code")
     if code < 300:
-        return Verdict(Event.ACCEPTED, Lane.NEXT)
+        return _success(code, trust)
     if code in (401, 407) and by_proxy:
         return REFUSED_BY_PROXY
     if code == 403 and by_proxy:  # the proxy does not trust us, or it passes on what one phone thinks of one sender
@@ -155,3 +193,11 @@ def judge(code: int, *, by_proxy: bool) -> Verdict:
     if code >= 600 and code not in _CODES:
         return Verdict(Event.REFUSED, Lane.NEXT, timer=False)
     return _CODES.get(code, _DOUBTFUL)
+
+
+def _success(code: int, trust: Trust) -> Verdict:
+    if trust is Trust.CONFIRM:
+        return Verdict(Event.HANDED_OVER, Lane.NEXT)
+    if trust is Trust.ONLY_200 and code != 200:
+        return _OTHER_DEVICE
+    return Verdict(Event.ACCEPTED, Lane.NEXT)

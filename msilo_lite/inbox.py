@@ -120,12 +120,13 @@ class Inbox:
             return int(self._c.execute(query).scalar_one())
 
     def count(self, owner: Aor | None = None, *, ripe_at: int | None = None) -> int:
-        """How many messages are in the box; `ripe_at`: without reminders that are due later."""
+        """How many messages are in the box; `ripe_at`: no reminders due later, none handed over."""
         query = sa.select(sa.func.count()).select_from(self._silo)
         if owner:
             query = query.where(self._silo.c.username == owner.user, self._silo.c.domain == owner.host)
         if ripe_at is not None:
-            query = query.where(self._silo.c.snd_time <= ripe_at)
+            gone = sa.select(ledger.c.id).where(ledger.c.silo_id == self._silo.c.id, ledger.c.state == State.HANDED)
+            query = query.where(self._silo.c.snd_time <= ripe_at, ~gone.exists())
         with translated("cannot read"):
             return int(self._c.execute(query).scalar_one())
 
@@ -179,6 +180,17 @@ class Inbox:
         with translated("cannot read"):
             row = self._c.execute(sa.select(wish.c.result, wish.c.done).where(wish.c.id == number)).first()
         return json.loads(row[0] or "{}") if row and row[1] else None
+
+    def retry(self, ids: list[int], now: int) -> int:
+        """Let messages be sent again that were parked or handed over; returns how many were."""
+        where = (ledger.c.silo_id.in_(ids), ledger.c.state.in_((State.PARKED, State.HANDED)))
+        values = {"state": State.PENDING, "in_flight": None, "reason": "the operator wants it sent again"}
+        with translated("cannot write"), atomic(raw(self._c)):
+            owners = self._c.execute(sa.select(ledger.c.username, ledger.c.domain).where(*where).distinct()).all()
+            changed = self._c.execute(sa.update(ledger).where(*where).values(**values)).rowcount
+            for user, host in owners:
+                self._c.execute(sa.insert(wish), _wish_row("try", Aor(user, host), now))
+        return int(changed)
 
     def purge(self, ids: list[int], now: int) -> tuple[int, int]:
         """Take messages out of the box; returns how many were there, and how many of them were on their way."""

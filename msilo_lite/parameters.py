@@ -88,7 +88,7 @@ class Parameters(BaseModel):
             Template.parse_lines(value)
         return value or None
 
-    @field_validator("outbound_proxy", "reminder")
+    @field_validator("outbound_proxy", "reminder", "registrar", check_fields=False)
     @classmethod
     def _check_uri(cls, value: str | None) -> str | None:
         if not value:

@@ -17,8 +17,8 @@ from typing import Any
 from .errors import SipError
 
 P = ctypes.c_void_p
-PRIORITY = 48
-"Between the UA layer (32), which must see in-dialog requests first, and pjsua's own modules (64)."
+PRIORITY = 24
+"Between the transaction layer (16), which absorbs what it knows, and the UA layer (32): every dialog is ours."
 EMSGTOOLONG, EINVALIDHDR = 171023, 171050
 "pj_status_t of a request over the 4,000 byte buffer, and of a From or To that PJSIP refuses: the message's own fault."
 
@@ -64,6 +64,7 @@ class FromTo(ctypes.Structure):
 
     _fields_ = [
         ("prev", P), ("next", P), ("type", ctypes.c_int), ("name", Str), ("short_name", Str), ("vptr", P), ("uri", P),
+        ("tag", Str),
     ]  # fmt: skip
 
 
@@ -242,28 +243,38 @@ class RequestLine:
         self._kept: list[Any] = [method]
         self._method = Method(OTHER_METHOD, pj_str(method))
 
-    def _address(self, header: int, text: bytes) -> int:
+    def _address(self, header: int, text: bytes, tag: bytes) -> int:
         """Put a whole name-addr into a From or To as a URI that PJSIP prints as it is."""
         scheme, _, content = text.partition(b":")
-        self._kept += [scheme, content]
+        self._kept += [scheme, content, tag]
+        if tag:
+            FromTo.from_address(header).tag = pj_str(tag)
         uri = OtherUri.from_address(self._api.pjsip_other_uri_create(self._pool))
         uri.scheme, uri.content = pj_str(scheme), pj_str(content)
         FromTo.from_address(header).uri = ctypes.addressof(uri)
         return header
 
-    def create(self, endpoint: int, target: bytes, from_: bytes, to: bytes, call_id: bytes) -> P:
-        """A tx_data, which is the caller's. `from_` and `to` are name-addrs. Raises SipError."""
+    def create(
+        self,
+        endpoint: int,
+        target: bytes,
+        from_: tuple[bytes, bytes],
+        to: tuple[bytes, bytes],
+        call_id: bytes,
+        cseq: int,
+    ) -> P:
+        """A tx_data, which is the caller's. `from_` and `to` are name-addr and tag. Raises SipError."""
         api, pool = self._api, self._pool
         buffer = ctypes.create_string_buffer(target)
         uri = api.pjsip_parse_uri(pool, buffer, len(target), 0)
         if not uri:
             raise SipError(f"PJSIP cannot parse the Request-URI {target.decode(errors='replace')}")
-        sender = self._address(api.pjsip_from_hdr_create(pool), from_)
-        receiver = self._address(api.pjsip_to_hdr_create(pool), to)
+        sender = self._address(api.pjsip_from_hdr_create(pool), *from_)
+        receiver = self._address(api.pjsip_to_hdr_create(pool), *to)
         name, value = pj_str(b"Call-ID"), pj_str(call_id)
         call = api.pjsip_generic_string_hdr_create(pool, ctypes.byref(name), ctypes.byref(value))
         data, method = P(), ctypes.byref(self._method)
-        arguments = (endpoint, method, uri, sender, receiver, None, call, 1, None, ctypes.byref(data))
+        arguments = (endpoint, method, uri, sender, receiver, None, call, cseq, None, ctypes.byref(data))
         api.check(api.pjsip_endpt_create_request_from_hdr(*arguments), "building the request")
         return data
 

@@ -29,6 +29,8 @@ def why(item: Waiting, around: Surroundings, now: int) -> str:
         return f"a reminder, due in {span(item.message.due - now)}"
     if item.state is State.PARKED:
         return f"parked: its content was refused ({item.reason}); `purge` takes it away"
+    if item.state is State.HANDED:
+        return "handed over, unconfirmed: the PBX has it and may bring it back; `retry` sends it again"
     if not around.daemon_up:
         return "no daemon is running; start `msilo-lite serve`"
     if item.state is State.SENDING:

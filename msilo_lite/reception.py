@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import secrets
+from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ from . import wire
 from .address import Aor
 from .bindings import Bindings
 from .config import Config
-from .control import Orders, obeyed, orders_of
+from .control import OWN_ID, Orders, obeyed, orders_of
 from .errors import BadRequest, Rejected, StoreError
 from .message import Message
 from .notice import MARK, Notices
@@ -54,8 +55,18 @@ class Stored(NamedTuple):
 class Reception:
     """The front desk: one call for each request."""
 
-    def __init__(self, config: Config, silo: Silo, bindings: Bindings, replay: Replay, scheduler: Scheduler) -> None:
+    def __init__(
+        self,
+        config: Config,
+        silo: Silo,
+        bindings: Bindings,
+        replay: Replay,
+        scheduler: Scheduler,
+        notified: Callable[[Request, float], tuple[int, Aor | None]],
+    ) -> None:
+        """`notified` takes a NOTIFY and tells the status it gets, and who is to be woken."""
         self._config = config
+        self._notified = notified
         self._silo = silo
         self._bindings = bindings
         self._replay = replay
@@ -76,12 +87,17 @@ class Reception:
             return self._message(request, source, now)
         if request.method == "REGISTER":
             return self._register(request, source, now)
+        if request.method == "NOTIFY":
+            return self._notify(request, now)
         return self._options(request, source)
 
     def _message(self, request: Request, source: Source, now: float) -> Reply:
         if self._notices.returned(request):
             self._silo.turn.count("returned_messages")
             raise Rejected(480, "our own notice, its recipient is away")
+        own_id = request.get(OWN_ID)
+        if own_id and (owner := self._silo.owner_by(request)):
+            self._replay.returned(own_id, owner, int(now))
         message = self._silo.accept(request, int(now), source)
         if message is None:
             return Reply(200)
@@ -94,9 +110,14 @@ class Reception:
         return Reply(202, durable=True)
 
     def may_be_reached(self, owner: Aor, now: float) -> None:
-        """A message came for somebody who is registered: the PBX may have been a moment too early, or too late."""
+        """A message came for somebody who is registered: the PBX may have been a moment too early, or too late.
+
+        Through a proxy we may never hear of a REGISTER, so that time alone has to do.
+        """
         if self._bindings.newest(owner, now):
             self._replay.expect(owner, retry_at(int(now), 1), SECOND_CHANCE)
+        elif self._config.outbound_proxy:
+            self._replay.expect(owner, retry_at(int(now), 1), "nobody saw its owner yet")
 
     def _notice(self, message: Message, request: Request, source: Source, now: float) -> Outgoing | None:
         heard = obeyed(request, control=source.control)
@@ -118,11 +139,8 @@ class Reception:
         if self._config.extra_hdrs:
             change = self._with_extra(change, Subject(request, source.host, source.port, int(now)))
         durable = self._bindings.apply(change, now, self._silo.turn)
-        if change.wakes and self._may_have_mail(change, int(now)):
-            self._silo.turn.count("wakeups")
-            self._scheduler.phone_is_back(change.aor, now, orders.most)
-            self._replay.expect(change.aor, int(now + self._config.settle) + 2)  # should we die before
-            durable = True
+        if change.wakes:
+            durable |= self._wake(change.aor, now, orders.most)
         return Reply(200, change.headers, durable)  # a restart must find the binding that this 200 confirms
 
     def _with_extra(self, change: Registration, subject: Subject) -> Registration:
@@ -130,13 +148,28 @@ class Reception:
         extra = extra_lines(self._config, subject)
         return replace(change, contacts=tuple(replace(one, extra=extra) for one in change.contacts))
 
-    def _may_have_mail(self, change: Registration, now: int) -> bool:
+    def _may_have_mail(self, owner: Aor, now: int) -> bool:
         """Whether anything waits; a file that cannot be read now is no reason to lose a wake-up."""
         try:
-            return self._silo.has_mail(change.aor, now)
+            return self._silo.has_mail(owner, now)
         except StoreError as error:
             log.error("%s", error)
             return True
+
+    def _notify(self, request: Request, now: float) -> Reply:
+        wire.check(request)
+        status, owner = self._notified(request, now)
+        woken = owner is not None and self._wake(owner, now)
+        return Reply(status, durable=woken)
+
+    def _wake(self, owner: Aor, now: float, most: int = 0) -> bool:
+        """A phone is back: deliver after the settle delay; whether there is anything to deliver."""
+        if not self._may_have_mail(owner, int(now)):
+            return False
+        self._silo.turn.count("wakeups")
+        self._scheduler.phone_is_back(owner, now, most)
+        self._replay.expect(owner, int(now + self._config.settle) + 2)  # should we die before
+        return True
 
     def _options(self, request: Request, source: Source) -> Reply:
         """We live; from a peer with control, m_dump."""

@@ -24,6 +24,8 @@ from .views import state_name, utc
 PATIENCE = 45.0
 "Seconds without any progress after which `dump` no longer waits for the daemon: a phone may take 32 to time out."
 POLL = 0.05
+FACTS = ("pid", "version", "listening", "trusted", "outbound_proxy", "extension", "watched")
+"What the daemon says of itself, for `status`."
 STATISTICS = (
     "stored_messages", "dumped_messages", "failed_messages", "dumped_reminders", "failed_reminders",
     "expired_messages", "duplicate_messages", "sent_notices", "failed_notices",
@@ -124,9 +126,7 @@ def overview(config: Config) -> dict[str, Any]:
     file = config.db_file
     with closing(Inbox(file, config.names)) as inbox:
         up, facts, oldest, owners = is_served(file), inbox.daemon(), inbox.oldest(), dict(inbox.owners())
-        alive = (
-            {key: facts.get(key) for key in ("pid", "version", "listening", "trusted", "outbound_proxy")} if up else {}
-        )
+        alive = {key: facts.get(key) for key in FACTS if key in facts} if up else {}
         started = facts.get("started") if up else None
         return {
             "daemon": "running" if up else "not running",
@@ -163,6 +163,12 @@ def selected(config: Config, numbers: list[int], to: Aor | None) -> list[int]:
         if numbers:
             return [inbox.message(number).silo_id for number in dict.fromkeys(numbers)]
         return [item.silo_id for item in inbox.waiting(to)]
+
+
+def retrying(config: Config, ids: list[int]) -> int:
+    """Let messages be sent again that were parked or handed over; returns how many were."""
+    with closing(Inbox(config.db_file, config.names)) as inbox:
+        return sum(inbox.retry(ids[at : at + BATCH], int(time.time())) for at in range(0, len(ids), BATCH))
 
 
 def purging(config: Config, ids: list[int], update: Callable[[int], None]) -> tuple[int, int]:

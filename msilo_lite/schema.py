@@ -176,5 +176,7 @@ _SECOND = (
     "ALTER TABLE msilo_wish ADD COLUMN detail TEXT NOT NULL DEFAULT ''",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SECOND)
+_THIRD = ("CREATE INDEX msilo_ledger_handed ON msilo_ledger (in_flight) WHERE state = 7",)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SECOND, _THIRD)
 "Each a tuple of statements, applied in one transaction together with the number."

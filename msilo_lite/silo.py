@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from .address import Aor, NameAddr, aor_of, parse_address, parse_uri
-from .compose import Dress, fits
+from .compose import Dress, fits, prefix
 from .control import OWN_ID, Orders, obeyed, orders_of
 from .delivery import Event, State, move
 from .errors import BadRequest, Rejected, StoreError
@@ -20,6 +20,7 @@ from .pseudo import Subject, Template
 from .store import Store
 from .wire import Request, check, content_type, dedupe_key, kept_headers, media_type, plain
 
+CAME_BACK = "its PBX brought it back, the phone was away"
 NEVER_STORED = frozenset({"application/im-iscomposing+xml"})
 "Media types that are worthless later (RFC 3994): answered 200 and forgotten."
 
@@ -137,6 +138,13 @@ class Silo:
             target=dst if orders.dst else "",
         )
 
+    def owner_by(self, request: Request) -> Aor | None:
+        """Whom a request of any peer names, by Request-URI or To; None for nobody of ours."""
+        try:
+            return self.places.aor(request.target) or self.places.aor(parse_address(request.get("to") or "").uri)
+        except BadRequest:
+            return None
+
     def _owner(self, request: Request, to: NameAddr, orders: Orders) -> Aor:
         """Whose message it is. Raises BadRequest (404) where that is nobody of ours."""
         if orders.owner is not None:
@@ -198,6 +206,36 @@ class Silo:
         if counted:
             self.turn.count(counted[item.reminder])
 
+    def came_back(self, own_id: str, owner: Aor, now: int) -> bool:
+        """A message that was handed over was brought back; whether it is one of this owner that waits for that."""
+        for number, one in enumerate(self.turn.settled):
+            if one.item.msilo_id == own_id and one.state is State.HANDED and one.item.message.owner == owner:
+                self.turn.settled[number] = replace(one, state=State.PENDING, code=None, reason=CAME_BACK)
+                break
+        else:
+            item = self._store.held(own_id)
+            if item is None or item.state is not State.HANDED or item.message.owner != owner:
+                return False
+            end = move(item.state, Event.RETURNED)
+            self.turn.settled.append(Settled(item, end, now, None, CAME_BACK, item.attempts))
+        self.turn.count("failed_messages")
+        return True
+
+    def believe(self, before: int, now: int, most: int) -> int:
+        """Stage the end of messages handed over before a second and never brought back; returns how many."""
+        found = self._store.handed(before, most)
+        for item in found:
+            words = "handed over, never confirmed"
+            self.turn.settled.append(
+                Settled(item, move(item.state, Event.BELIEVED), now, item.code, words, item.attempts)
+            )
+            self.turn.count(_COUNTERED[item.reminder])
+        return len(found)
+
+    def body_size(self, item: Waiting) -> int:
+        """Bytes of the body that a replay of it has."""
+        return len(item.message.body) + len(prefix(item.message, self._dress))
+
     def release(self, items: Iterable[Waiting], now: int) -> None:
         """Give claimed messages back that were never sent; no attempt is counted."""
         for item in items:
@@ -208,8 +246,10 @@ class Silo:
         lapsed = self._store.lapsed(now, most)
         for item in lapsed:
             end = move(item.state, Event.LAPSE)
-            self.turn.settled.append(Settled(item, end, now, item.code, "its time ran out", item.attempts))
-            self.turn.count("expired_messages")
+            over = end is State.EXPIRED
+            words = "its time ran out" if over else "handed over, never confirmed"
+            self.turn.settled.append(Settled(item, end, now, item.code, words, item.attempts))
+            self.turn.count("expired_messages" if over else _COUNTERED[item.reminder])
         return len(lapsed)
 
     def give_up(self) -> None:
@@ -234,8 +274,10 @@ class Silo:
         return repeated
 
 
+_COUNTERED = ("dumped_messages", "dumped_reminders")
 _COUNTERS: dict[Event, tuple[str, str] | None] = {
-    Event.ACCEPTED: ("dumped_messages", "dumped_reminders"),
+    Event.ACCEPTED: _COUNTERED,
+    Event.HANDED_OVER: None,
     Event.RELEASE: None,
     Event.LAPSE: ("expired_messages", "expired_messages"),
 }

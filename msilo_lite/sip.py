@@ -33,11 +33,11 @@ from .wire import Answer, Incoming, Outgoing
 log = logging.getLogger(__name__)
 pjsip_log = logging.getLogger("msilo_lite.pjsip")
 
-OURS = frozenset({b"MESSAGE", b"REGISTER", b"OPTIONS"})
+OURS = frozenset({b"MESSAGE", b"REGISTER", b"OPTIONS", b"NOTIFY"})
 "Methods handed to the listener."
-LEFT = frozenset({b"ACK", b"CANCEL", b"NOTIFY", b"SUBSCRIBE"})
-"Methods left to PJSIP; it also takes whatever belongs to a dialog of its own before we see it."
-ALLOW = b"MESSAGE, REGISTER, OPTIONS"
+LEFT = frozenset({b"ACK", b"CANCEL"})
+"Methods left to PJSIP."
+ALLOW = b"MESSAGE, REGISTER, OPTIONS, NOTIFY"
 
 
 class Listener(Protocol):
@@ -238,10 +238,11 @@ class Agent:
 
     def _create_bare(self, message: Outgoing) -> P:
         """Request line, From, To, Call-ID and CSeq; PJSIP gives back its memory when it fails."""
-        texts = (message.target, message.from_, message.to, message.call_id)
-        start = RequestLine(self._api, b"MESSAGE")
+        start = RequestLine(self._api, message.method.encode())
+        from_ = _bytes(message.from_), _bytes(message.from_tag)
+        to = _bytes(message.to), _bytes(message.to_tag)
         try:
-            return start.create(self._endpt, *(text.encode("utf-8", "surrogateescape") for text in texts))
+            return start.create(self._endpt, _bytes(message.target), from_, to, _bytes(message.call_id), message.cseq)
         finally:
             start.release()
 
@@ -307,6 +308,10 @@ class Agent:
     def close(self) -> None:
         """Stop PJSIP; nothing may be called afterwards."""
         self._endpoint.libDestroy(self._pj.PJSUA_DESTROY_NO_NETWORK)
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
 
 
 def _log_writer(pj: Any) -> Any:

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from .delivery import State
+from .delivery import WAITING, State
 from .rows import box
 from .schema import Names, contact, counter, daemon, ledger, recipient, silo_table, wish
 
@@ -59,6 +59,14 @@ class Statements:
         self.has_mail = _sql(sa.select(silo.c.id).where(mine, silo.c.snd_time <= _P("now")).limit(_n(1)).offset(_n(0)))
         alive = sa.select(_n(1)).where(mine, silo.c.exp_time > _P("now"))
         self.alive = _sql(alive.limit(_P("most")).offset(_n(0)))
+        named = sa.tuple_(silo.c.username, silo.c.domain)
+        self.next_owner = _sql(
+            sa.select(silo.c.username, silo.c.domain)
+            .where(named > sa.tuple_(_P("user"), _P("host")))
+            .order_by(silo.c.username, silo.c.domain)
+            .limit(_n(1))
+            .offset(_n(0))
+        )
         ripe = (silo.c.snd_time <= _P("now"), silo.c.id > _P("after"))
         self.pending = _sql(waiting.where(mine, *ripe).order_by(silo.c.id).limit(_P("most")).offset(_n(0)))
         wanted = sa.text("SELECT value FROM json_each(:ids)")
@@ -74,6 +82,9 @@ class Statements:
             .limit(_P("most"))
             .offset(_n(0))
         )
+        handed = waiting.where(ledger.c.state == _n(State.HANDED), ledger.c.in_flight <= _P("before"))
+        self.handed = _sql(handed.order_by(ledger.c.in_flight).limit(_P("most")).offset(_n(0)))
+        self.one = _sql(waiting.where(ledger.c.id == _P("row")))
         self.highest_silo = _used(silo, "id")
 
     def _for_ledger(self) -> None:
@@ -100,9 +111,8 @@ class Statements:
             "code": _P("why_code"),
             "reason": _P("why"),
         }
-        self.settle = _sql(
-            sa.update(ledger).where(row, ledger.c.state <= _n(State.PARKED)).values(**end, in_flight=sa.null())
-        )
+        waits = ledger.c.state.in_([_n(state) for state in sorted(WAITING)])
+        self.settle = _sql(sa.update(ledger).where(row, waits).values(**end, in_flight=_P("at")))
         gone = {"in_flight": sa.null(), "silo_id": sa.null(), "settled": _P("at")}
         self.finish = _sql(sa.update(ledger).where(row).values(**end, **gone))
         sending = ledger.c.state == _n(State.SENDING)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from .address import Aor
-from .delivery import State
+from .delivery import WAITING, State
 from .engine import atomic, connect, migrate, open_engine, translated
 from .errors import StoreError
 from .message import Contact, Recipient, Settled, Turn, Waiting, Wish
@@ -157,7 +157,7 @@ class Store:
         here = {id(item) for item in self._adopt([one.item for one in settled])}
         passing, ended, boxes = [], [], []
         for one in settled:
-            final = one.state not in (State.PENDING, State.PARKED)
+            final = one.state not in WAITING
             if final:
                 boxes.append({"row": one.item.silo_id})
             if id(one.item) not in here:
@@ -168,8 +168,8 @@ class Store:
             }  # fmt: skip
             if final:
                 ended.append({**row, "at": one.at})
-            else:
-                passing.append(row)
+            else:  # since when it is handed over, or nothing
+                passing.append({**row, "at": one.at if one.state is State.HANDED else None})
         self._each(self._sql.settle, passing)
         self._each(self._sql.finish, ended)
         self._each(self._sql.delete_silo, boxes)
@@ -226,6 +226,20 @@ class Store:
         with translated("cannot read"):
             return {row[0] for row in self._run(self._sql.present, ids=json.dumps(silo_ids))}
 
+    def handed(self, before: int, most: int) -> list[Waiting]:
+        """Messages handed over before a second, and never brought back."""
+        with translated("cannot read"):
+            return [self._waiting(row) for row in self._run(self._sql.handed, before=before, most=most)]
+
+    def held(self, text: str) -> Waiting | None:
+        """The message in the box that was given this X-MSilo-ID, or None."""
+        known = self.by_msilo_id(text)
+        if known is None:
+            return None
+        with translated("cannot read"):
+            row = self._run(self._sql.one, row=int(text.partition("-")[0], 16)).fetchone()
+        return self._waiting(row) if row else None
+
     def lapsed(self, now: int, most: int) -> list[Waiting]:
         """Messages whose time is over, but for those under way."""
         with translated("cannot read"):
@@ -265,6 +279,19 @@ class Store:
         with translated("cannot read"):
             rows = self._run(self._sql.ripened, since=since[0], last=since[1], now=now, most=most)
             return [(Aor(user, host), (at, number)) for user, host, at, number in rows]
+
+    def owners(self, most: int) -> list[Aor]:
+        """Owners with something in their box, one look-up in an index for each."""
+        found: list[Aor] = []
+        with translated("cannot read"):
+            user, host = "", ""
+            while len(found) < most:
+                row = self._run(self._sql.next_owner, user=user, host=host).fetchone()
+                if row is None:
+                    break
+                user, host = row
+                found.append(Aor(user, host))
+        return found
 
     def recipients(self) -> list[Recipient]:
         """Every owner that could not be reached, for the start."""

@@ -12,6 +12,8 @@ from .policy import Policy
 from .pseudo import Subject, Template
 from .silo import Reading
 
+SIGNATURE = 400
+"Bytes of a Proxy-Authorization without user and URI; realm and nonce of the PBXs we know have less than 150."
 CALL_ID_BIT = 1
 "Bit of use_mode that keeps the Call-ID."
 
@@ -29,6 +31,7 @@ def dress_of(config: Config, user_agent: str) -> Dress:
         add_date=bool(config.add_date),
         add_contact=bool(config.add_contact),
         reminder=config.reminder or "",
+        signature=SIGNATURE + len(config.user.encode()) if config.user else 0,
         keep_call_id=bool(config.use_mode & CALL_ID_BIT),
     )
 

@@ -38,6 +38,7 @@ COLOURS = {
     "scheduled": "blue",
     "sending": "cyan",
     "parked": "magenta",
+    "handed over": "cyan",
     "delivered": "green",
     "failed": "red",
     "expired": "red",
@@ -290,4 +291,4 @@ def story(who: str, text: str) -> None:
 
 def state_name(state: State) -> str:
     """A state as the commands spell it: what `purge` took away is purged."""
-    return "purged" if state is State.CANCELLED else state.name.lower()
+    return {State.CANCELLED: "purged", State.HANDED: "handed over"}.get(state, state.name.lower())

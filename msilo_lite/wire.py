@@ -72,7 +72,7 @@ class Incoming:
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """One MESSAGE to send."""
+    """One request to send."""
 
     target: str
     "Request-URI."
@@ -86,6 +86,12 @@ class Outgoing:
     body: bytes
     routes: tuple[str, ...] = ()
     "Route values to follow, first one first (RFC 3261 16.12)."
+    method: str = "MESSAGE"
+    cseq: int = 1
+    from_tag: str = ""
+    "Tag of From; empty: the edge makes one."
+    to_tag: str = ""
+    "Tag of To; empty: none, outside of a dialog."
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,13 +272,16 @@ def redirect(answer: Answer) -> str | None:
         return None
 
 
-def _response_header(answer: Answer, name: str) -> str | None:
+def response_headers(answer: Answer, name: str) -> list[str]:
+    """Every value of a header of a response, in order; empty when nobody answered."""
     if not answer.raw:
-        return None
+        return []
     head = _HEAD_END.split(answer.raw, 1)[0].decode("utf-8", "surrogateescape")
-    for line in _LINE_END.split(_FOLD.sub(" ", head))[1:]:
-        key, _, value = line.partition(":")
-        key = key.strip().lower()
-        if COMPACT.get(key, key) == name:
-            return value.strip()
-    return None
+    pairs = (line.partition(":") for line in _LINE_END.split(_FOLD.sub(" ", head))[1:])
+    keys = ((key.strip().lower(), value.strip()) for key, _, value in pairs)
+    return [value for key, value in keys if COMPACT.get(key, key) == name]
+
+
+def _response_header(answer: Answer, name: str) -> str | None:
+    """The first of them, or None."""
+    return next(iter(response_headers(answer, name)), None)

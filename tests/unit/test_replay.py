@@ -8,7 +8,9 @@ import pytest
 
 from msilo_lite.address import Aor
 from msilo_lite.inbox import Inbox
-from msilo_lite.replay import CLAIM, HOLD_SECONDS, Send, Way
+from msilo_lite.lanes import Send
+from msilo_lite.ways import Way
+from msilo_lite.replay import CLAIM, HOLD_SECONDS
 from msilo_lite.wire import Answer
 from tests.conftest import OpenRig
 
