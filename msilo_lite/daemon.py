@@ -23,14 +23,16 @@ from .config import Config
 from .courier import Courier
 from .errors import Refused, SipError, StoreError
 from .hook import Hook
+from .lanes import Send
 from .message import Turn
 from .reception import Headers, Reception
-from .replay import NO_WAY, Replay, Send
+from .replay import Replay
 from .scheduler import Scheduler
 from .silo import Places, Silo
 from .sip import Agent
 from .store import Store
 from .terms import dress_of, extra_lines, policy_of, reading_of
+from .ways import NO_WAY, Ways
 from .wire import Answer, Incoming, Request
 
 log = logging.getLogger(__name__)
@@ -74,10 +76,8 @@ class Daemon:
         self._silo = Silo(self._store, policy_of(config), places, self._dress, room, reading_of(config))
         self._bindings = Bindings(self._store.contacts())
         troubled = {one.owner: one for one in self._store.recipients()}
-        extra = extra_lines(config, None)
-        self._replay = Replay(
-            self._silo, self._bindings, proxy, config.max_in_flight, troubled, extra, config.max_attempts
-        )
+        ways = Ways(self._bindings, proxy, extra_lines(config, None))
+        self._replay = Replay(self._silo, ways, config.max_in_flight, troubled, config.max_attempts)
         self._scheduler = Scheduler(
             config.settle, config.check_time, config.clean_period, config.send_time or REMIND_TICK
         )
@@ -296,7 +296,7 @@ class Daemon:
         if not waited_for and (self._resting or not (turn.urgent or self._overdue(turn))):
             return
         try:
-            repeated = self._silo.commit(now)
+            fresh = self._silo.commit(now)
         except StoreError as error:
             self._give_up(error, now)
             return
@@ -305,7 +305,7 @@ class Daemon:
         answers, self._to_answer = self._to_answer, []
         for handle, status, headers in answers:
             self.agent.answer(handle, status, headers)
-        self._courier.stored(self._reception.stored(repeated))
+        self._courier.stored(self._reception.stored(fresh))
         self._send_all(self._replay.claimed(now))
 
     @property
@@ -326,7 +326,7 @@ class Daemon:
         for handle, _, _ in answers:
             self.agent.answer(handle, 503, RETRY_AFTER)
         self._silo.give_up()
-        self._reception.stored(None)
+        self._reception.stored(frozenset())
         self._silo.turn.count("store_errors")
         self._replay.unclaim(now)
 

@@ -8,117 +8,43 @@ for the disk. Returns `Send` values and sends nothing itself.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
-from .address import Aor, is_literal, parse_address, parse_uri
-from .bindings import Bindings
-from .compose import hidden_route
+from .address import Aor
 from .delivery import REFUSED_BY_PROXY, STEP_ASIDE_AFTER, Event, Verdict, judge
 from .delivery import Lane as Then
 from .errors import SipError
+from .lanes import Call, Flight, OpenLane, Send
 from .message import Recipient, Waiting
 from .policy import MINUTE, retry_at
 from .silo import Silo
+from .ways import Way, Ways
 from .wire import Answer, redirect, retry_after
 
 CLAIM = 64
 "Messages a lane claims in one commit."
-NO_WAY = "not registered, and no outbound_proxy is set"
 STOPPED, SEEN = "the daemon was stopped", "seen again, about to be tried"
 HOLD_SECONDS = 300
 "How long everything through the proxy rests after it refused us (401, 403, 407)."
-
-
-@dataclass(frozen=True, slots=True)
-class Way:
-    """Where a replay goes."""
-
-    target: str
-    routes: tuple[str, ...]
-    by_proxy: bool
-    extra: str = ""
-    "Header lines that `extra_hdrs` gives for this recipient."
-
-
-@dataclass(slots=True)
-class _Call:
-    """Somebody wants a lane opened."""
-
-    wishes: list[int] = field(default_factory=list)
-    "Commands that wait for its end."
-    room: int | None = 0
-    "Messages to send at the most; None: all."
-
-    def join(self, wish: int | None, most: int) -> None:
-        """One more wants the same."""
-        self.wishes += [wish] if wish else []
-        self.room = None if not most or self.room is None else max(self.room, most)
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """A claimed message, to be sent now."""
-
-    token: int
-    item: Waiting
-    way: Way
-
-
-@dataclass(slots=True)
-class _Flight:
-    lane: _Lane
-    item: Waiting
-    way: Way
-    followed: bool = False
-    "Whether this is already the one redirection we follow."
-
-
-@dataclass(slots=True)
-class _Lane:
-    owner: Aor
-    queue: deque[Waiting] = field(default_factory=deque)
-    cursor: int = 0
-    "Highest silo id claimed in this run."
-    in_flight: int = 0
-    misses: int = 0
-    "Messages in a row that nobody took."
-    delivered: int = 0
-    aside: tuple[str, int | None] | None = None
-    "Words and code of a message that let the others pass and is still in the box."
-    again: bool = False
-    "Woken while open: start over when this run fails."
-    wishes: list[int] = field(default_factory=list)
-    "Commands that wait for the end of this run."
-    room: int | None = None
-    "Messages it may still send; None: all."
 
 
 class Replay:
     """All lanes. Every method is called by the daemon's one thread."""
 
     def __init__(
-        self,
-        silo: Silo,
-        bindings: Bindings,
-        proxy: str | None,
-        most: int,
-        troubled: dict[Aor, Recipient],
-        extra: str = "",
-        max_attempts: int = 0,
+        self, silo: Silo, ways: Ways, most: int, troubled: dict[Aor, Recipient], max_attempts: int = 0
     ) -> None:
-        """`extra`: header lines for recipients of whom no REGISTER is known. `max_attempts`: 0 for any number."""
+        """`most`: lanes open at once. `max_attempts`: failed attempts after which a message is given up; 0: never."""
         self._silo = silo
-        self._bindings = bindings
-        self._proxy = proxy
+        self._ways = ways
         self._most = most
-        self._extra = extra
         self._max_attempts = max_attempts
         self._troubled = troubled
-        self._lanes: dict[Aor, _Lane] = {}
-        self._flights: dict[int, _Flight] = {}
-        self._queue: dict[Aor, _Call] = {}
+        self._lanes: dict[Aor, OpenLane] = {}
+        self._flights: dict[int, Flight] = {}
+        self._queue: dict[Aor, Call] = {}
         "Owners that wait for a lane, in order."
-        self._hungry: dict[Aor, _Lane] = {}
+        self._hungry: dict[Aor, OpenLane] = {}
         "Lanes that need to claim more."
         self._token = 0
         self._stopped = 0
@@ -152,8 +78,10 @@ class Replay:
             self._note(replace(old, next_try=at) if old else Recipient(owner, at, 0, None, words))
 
     def retry(self, owner: Aor) -> None:
-        """The back-off of an owner is over; when it ends again is set by how this run ends."""
-        if owner not in self._lanes:
+        """The back-off of an owner is over, or a reminder is due; what follows is set by how this run ends."""
+        if owner in self._lanes:
+            self._lanes[owner].recheck = True
+        else:
             self._enqueue(owner, None)
 
     def wake(self, owner: Aor, wish: int | None = None, most: int = 0) -> None:
@@ -171,11 +99,10 @@ class Replay:
             return
         lane = self._lanes.get(owner)
         if lane:
-            lane.again = True
-            lane.wishes += [wish] if wish else []
-            lane.room = None if not most or lane.room is None else lane.room + most
+            lane.again = lane.again or Call()
+            lane.again.join(wish, most)
         else:
-            self._queue.setdefault(owner, _Call()).join(wish, most)
+            self._queue.setdefault(owner, Call()).join(wish, most)
 
     # -- before the commit -------------------------------------------------------------------------------------------
     def claim(self, now: int) -> None:
@@ -188,21 +115,27 @@ class Replay:
         while self._queue and len(self._lanes) < self._most:
             owner = next(iter(self._queue))
             call = self._queue.pop(owner)
-            lane = _Lane(owner, wishes=call.wishes, room=call.room)
+            lane = OpenLane(owner, wishes=call.wishes, room=call.room)
             self._lanes[owner] = self._hungry[owner] = lane
         for lane in list(self._hungry.values()):
             if self._silo.unwritten(lane.owner):
                 continue
             self._claim_for(lane, now)
 
-    def _claim_for(self, lane: _Lane, now: int) -> None:
+    def _claim_for(self, lane: OpenLane, now: int) -> None:
         """The next messages of a lane that has none left, or its end."""
-        way = self._way(lane.owner, now)
+        way = self._ways.to(lane.owner, now)
         if isinstance(way, str):  # only a wake-up helps
             self._close(lane, way, None, None, now)
             return
+        if lane.room == 0 and lane.again:  # its limit is used up, and somebody else has called meanwhile
+            self._grant(lane.wishes, {"delivered": lane.delivered, "reason": ""})
+            lane.wishes, lane.room, lane.delivered, lane.again = lane.again.wishes, lane.again.room, 0, None
         most = CLAIM if lane.room is None else min(CLAIM, lane.room)
         found = self._silo.begin(lane.owner, lane.cursor, most, now) if most else []
+        if not found and lane.recheck and most:
+            lane.recheck = False
+            found = self._silo.begin(lane.owner, 0, most, now)
         if not found:
             del self._hungry[lane.owner]
             self._finish(lane, now)
@@ -238,7 +171,7 @@ class Replay:
         self._queue.clear()
         self._hungry.clear()
 
-    def _next(self, lane: _Lane, now: int) -> list[Send]:
+    def _next(self, lane: OpenLane, now: int) -> list[Send]:
         """The next message of a lane, or its end."""
         if self._stopped:
             self._lanes.pop(lane.owner, None)
@@ -249,7 +182,7 @@ class Replay:
             if item.message.expires <= now:
                 self._silo.settle(item, Event.LAPSE, now, item.code, "its time ran out")
                 continue
-            way = self._way(lane.owner, now, item.message.target)
+            way = self._ways.to(lane.owner, now, item.message.target)
             if isinstance(way, str):
                 self._silo.release([item], now)
                 self._close(lane, way, None, None, now)  # only a wake-up helps
@@ -258,25 +191,11 @@ class Replay:
         self._hungry[lane.owner] = lane
         return []
 
-    def _send(self, lane: _Lane, item: Waiting, way: Way, *, followed: bool = False) -> Send:
+    def _send(self, lane: OpenLane, item: Waiting, way: Way, *, followed: bool = False) -> Send:
         self._token += 1
-        self._flights[self._token] = _Flight(lane, item, way, followed)
+        self._flights[self._token] = Flight(lane, item, way, followed)
         lane.in_flight = self._token
         return Send(self._token, item, way)
-
-    def _way(self, owner: Aor, now: int, target: str = "") -> Way | str:
-        """Where messages for an owner go now, or why they cannot; `target`: a Request-URI that was asked for."""
-        contact = self._bindings.newest(owner, now)
-        extra = contact.extra if contact else self._extra
-        if self._proxy:
-            return Way(target or owner.uri, (hidden_route(self._proxy),), by_proxy=True, extra=extra)
-        if contact is None:
-            return NO_WAY
-        hop = parse_address(contact.path[0]).uri if contact.path else contact.uri
-        host = parse_uri(hop).host
-        if not is_literal(host):  # PJSIP would look it up on our only thread
-            return f"its Contact leads to the host name {host}, which only an outbound_proxy can reach"
-        return Way(contact.uri, contact.path, by_proxy=False, extra=extra)
 
     def reload(self) -> None:
         """Somebody took messages out of the box: forget those that were claimed and have not left."""
@@ -292,12 +211,9 @@ class Replay:
             return []
         if 300 <= answer.code < 400 and not flight.followed:
             target = redirect(answer)
-            if target and is_literal(parse_uri(target).host):
-                return [
-                    self._send(
-                        flight.lane, flight.item, Way(target, (), by_proxy=False, extra=flight.way.extra), followed=True
-                    )
-                ]
+            way = self._ways.by_redirect(target, flight.way) if target else None
+            if way:
+                return [self._send(flight.lane, flight.item, way, followed=True)]
         verdict = self._judge(flight, answer)
         if answer.local:
             code, words = None, "no answer" if answer.code == 408 else f"could not be sent: {answer.reason}"
@@ -305,7 +221,7 @@ class Replay:
             code, words = answer.code, f"{answer.code} {answer.reason}".strip()
         return self._ended(flight, verdict, code, words, retry_after(answer), now)
 
-    def _judge(self, flight: _Flight, answer: Answer) -> Verdict:
+    def _judge(self, flight: Flight, answer: Answer) -> Verdict:
         """What an answer means; a 403 for a second recipient in a row is our proxy's own word."""
         verdict = judge(answer.code, by_proxy=flight.way.by_proxy and not answer.local)
         if verdict.suspect:
@@ -321,7 +237,7 @@ class Replay:
         return self._ended(flight, verdict, None, f"could not be sent: {error}", None, now)
 
     def _ended(
-        self, flight: _Flight, verdict: Verdict, code: int | None, words: str, wait: int | None, now: int
+        self, flight: Flight, verdict: Verdict, code: int | None, words: str, wait: int | None, now: int
     ) -> list[Send]:
         lane, item = flight.lane, flight.item
         lane.in_flight = 0
@@ -350,7 +266,7 @@ class Replay:
         """Failed runs in a row."""
         return self._troubled[owner].tries if owner in self._troubled else 0
 
-    def _goes_on(self, lane: _Lane, item: Waiting, verdict: Verdict) -> bool:
+    def _goes_on(self, lane: OpenLane, item: Waiting, verdict: Verdict) -> bool:
         """Whether the messages behind this one may leave now."""
         if verdict.lane is Then.NEXT:
             lane.misses = 0
@@ -359,9 +275,11 @@ class Replay:
         return verdict.lane is Then.ASIDE and lane.misses == 1 and item.attempts + 1 >= STEP_ASIDE_AFTER
 
     # -- the end of a lane -------------------------------------------------------------------------------------------
-    def _finish(self, lane: _Lane, now: int) -> None:
+    def _finish(self, lane: OpenLane, now: int) -> None:
         """Nothing is left that may be sent, but for what let the others pass."""
         del self._lanes[lane.owner]
+        if lane.again:  # all is sent: who called meanwhile has what he wanted
+            lane.wishes += lane.again.wishes
         if lane.aside:
             words, code = lane.aside
             tries = self._tries(lane.owner) + 1
@@ -370,13 +288,13 @@ class Replay:
             self._note_reached(lane.owner)
         self._grant(lane.wishes, {"delivered": lane.delivered, "reason": ""})
 
-    def _close(self, lane: _Lane, words: str, code: int | None, soon: int | None, now: int) -> None:
+    def _close(self, lane: OpenLane, words: str, code: int | None, soon: int | None, now: int) -> None:
         """The recipient could not be reached: give the rest back, and try again at `soon` or at the next wake-up."""
         self._silo.release(lane.queue, now)
         self._lanes.pop(lane.owner, None)
         self._hungry.pop(lane.owner, None)
         if lane.again and not self._stopped:  # the phone registered again meanwhile, perhaps somewhere else
-            self._queue[lane.owner] = _Call(lane.wishes, lane.room or None)
+            self._queue[lane.owner] = Call(lane.wishes + lane.again.wishes, lane.again.room)
             return
         if now < self.held_until:
             soon = self.held_until

@@ -12,12 +12,14 @@ from msilo_lite.compose import Dress
 from msilo_lite.delivery import State
 from msilo_lite.errors import SipError, StoreError
 from msilo_lite.inbox import Inbox
+from msilo_lite.lanes import Send
 from msilo_lite.message import Contact, Message, Waiting
 from msilo_lite.policy import Policy
 from msilo_lite.registration import judge
-from msilo_lite.replay import Replay, Send
+from msilo_lite.replay import Replay
 from msilo_lite.silo import Places, Reading, Silo
 from msilo_lite.store import Store
+from msilo_lite.ways import Ways
 from msilo_lite.wire import Answer, Request, read
 
 NOW = 1_800_000_000
@@ -134,7 +136,7 @@ class Rig:
         self.silo = Silo(self.store, policy or Policy(), places, PLAIN, reading=reading)
         self.bindings = Bindings(self.store.contacts())
         troubled = {one.owner: one for one in self.store.recipients()}
-        self.replay = Replay(self.silo, self.bindings, proxy, most, troubled)
+        self.replay = Replay(self.silo, Ways(self.bindings, proxy), most, troubled)
 
     def write(self, *texts: str, to: str = "bob", **changed: str | None) -> None:
         """Take messages for a user, and commit."""

@@ -1,0 +1,51 @@
+"""Where a message goes now: through the outbound proxy, or straight to the Contact that registered last; pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .address import Aor, is_literal, parse_address, parse_uri
+from .bindings import Bindings
+from .compose import hidden_route
+
+NO_WAY = "not registered, and no outbound_proxy is set"
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """Where a replay goes."""
+
+    target: str
+    routes: tuple[str, ...]
+    by_proxy: bool
+    extra: str = ""
+    "Header lines that `extra_hdrs` gives for this recipient."
+
+
+class Ways:
+    """Finds the way to a recipient."""
+
+    def __init__(self, bindings: Bindings, proxy: str | None, extra: str = "") -> None:
+        """`extra`: header lines for recipients of whom no REGISTER is known."""
+        self._bindings = bindings
+        self._proxy = proxy
+        self._extra = extra
+
+    def to(self, owner: Aor, now: float, target: str = "") -> Way | str:
+        """The way to an owner, or why there is none; `target`: a Request-URI that was asked for."""
+        contact = self._bindings.newest(owner, now)
+        extra = contact.extra if contact else self._extra
+        if self._proxy:
+            return Way(target or owner.uri, (hidden_route(self._proxy),), by_proxy=True, extra=extra)
+        if contact is None:
+            return NO_WAY
+        host = parse_uri(parse_address(contact.path[0]).uri if contact.path else contact.uri).host
+        if not is_literal(host):  # PJSIP would look it up on our only thread
+            return f"its Contact leads to the host name {host}, which only an outbound_proxy can reach"
+        return Way(contact.uri, contact.path, by_proxy=False, extra=extra)
+
+    def by_redirect(self, target: str, old: Way) -> Way | None:
+        """The way to where a 3xx points; None where that is a host name."""
+        if not is_literal(parse_uri(target).host):
+            return None
+        return Way(target, (), by_proxy=False, extra=old.extra)
