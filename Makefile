@@ -62,6 +62,7 @@ clean:  ## remove the environment and everything else that can be made again
 
 peers:
 	@bash tests/install-peers.sh
+	@bash tests/install-asterisk.sh
 
 # A new lock starts from an empty environment, so that nothing stays that the lock no longer names.
 $(VENV)/.locked: requirements/run.lock

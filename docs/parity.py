@@ -19,8 +19,9 @@ HEAD = """\
 <!-- Made by `make docs` from parity.toml: change that file, not this one. -->
 # msilo and msilo-lite, point by point
 
-The original is Kamailio's `msilo` as of August 2026 (`use_mode`, `m_store_addrs`, `sc_callid` and `sc_status` came with 5.8; the tests run beside
-Debian's 5.6.3). Each row names the tests that show ours; those in `tests/sip/parity/` run the same scenario against both.
+The original is Kamailio's `msilo` as of August 2026 (`use_mode`, `m_store_addrs`, `sc_callid` and `sc_status` came
+with 5.8; the tests run beside Debian's 5.6.3). Each row names the tests that show ours; those in `tests/sip/parity/`
+run the same scenario against both.
 """
 
 

@@ -24,11 +24,14 @@ CALL_ID = 40
 "Bytes the Call-ID of a replay may have, where it is ours."
 MSILO_ID = 32
 "Bytes an X-MSilo-ID may have: 15 for the number, a dash and 16 random ones."
+HIDDEN = ";hide>"
+"End of a Route that PJSIP follows and does not write."
 LATE = 60
 "Seconds after which a reminder says that it is late."
 LATE_HEADER = len("X-MSilo-Late: \r\n") + 10
 _ASCII_BASED = re.compile(
-    r"(?i)us-ascii|ascii|utf-?8|iso-?8859-\d+|windows-\d+|cp\d+|koi8-\w+|latin-?\d|gb\w+|big5|euc-\w+"
+    r"(?i)us-ascii|ascii|utf-?8|iso[-_]?8859-\d+|latin-?\d+|windows-(125\d|874)|cp(125\d|437|85\d|86\d|874)"
+    r"|koi8-\w+|gb2312|gbk|gb18030|big5|euc-\w+|tis-620"
 )
 _CHARSET = re.compile(r'(?i);\s*charset\s*=\s*"?([^";\s]*)')
 _ENCODED = re.compile(r"(?im)^(?:content-encoding|content-transfer-encoding|e)\s*:\s*(?!identity|7bit|8bit|binary)\S")
@@ -66,7 +69,9 @@ def replay(
     if message.due and now - message.due > LATE:
         headers.append(("X-MSilo-Late", str(now - message.due)))
     headers += _contact(message, dress) + _reply_to(message, dress)
-    if extra and not item.reminder and replay_size(message, dress) + len(extra.encode(*_WIRE)) <= MAX_REQUEST:
+    more = len(extra.encode(*_WIRE)) + max(0, _size(target) - _size(message.target or message.owner.uri))
+    more += sum(_size(f"Route: {route}\r\n") for route in routes if not route.endswith(HIDDEN))
+    if extra and not item.reminder and replay_size(message, dress) + more <= MAX_REQUEST:
         headers += [pair for pair in _lines(extra) if pair[0].lower() != "content-type"]
     headers += [pair for pair in _lines(message.kept) if trusted or pair[0].lower() not in IDENTITY]
     if dress.keep_call_id and message.call_id:
@@ -94,9 +99,9 @@ def _name(message: Message) -> str:
     """What a phone shows of a sender, ready to stand between quotes (RFC 3261 25.1, quoted-string)."""
     found = _NAMED.match(message.from_)
     name = (found[1] if found else "").strip()
-    if name.startswith('"'):
+    if name.startswith('"') and name[1:-1].strip():
         return name[1:-1]
-    bare = name or message.src.partition(":")[2].partition(";")[0]
+    bare = name.strip('" ') or message.src.partition(":")[2].partition(";")[0]
     return bare.replace("\\", "\\\\").replace('"', '\\"')
 
 
@@ -177,4 +182,4 @@ def fits(message: Message, dress: Dress, target: int) -> None:
 def hidden_route(proxy: str) -> str:
     """A Route to a SIP URI that PJSIP follows and does not write: the Request-URI stays the AoR, as with msilo."""
     loose = "" if re.search(r"(?i);lr\b", proxy) else ";lr"
-    return f"<{proxy}{loose};hide>"
+    return f"<{proxy}{loose}{HIDDEN}"

@@ -313,7 +313,7 @@ class Daemon:
         if not waited_for and (self._resting or not (turn.urgent or self._overdue(turn))):
             return
         try:
-            repeated = self._silo.commit(now)
+            fresh = self._silo.commit(now)
         except StoreError as error:
             self._give_up(error, now)
             return
@@ -322,7 +322,7 @@ class Daemon:
         answers, self._to_answer = self._to_answer, []
         for handle, status, headers in answers:
             self.agent.answer(handle, status, headers)
-        self._courier.stored(self._reception.stored(repeated))
+        self._courier.stored(self._reception.stored(fresh))
         self._send_all(self._replay.claimed(now))
 
     @property
@@ -343,7 +343,7 @@ class Daemon:
         for handle, _, _ in answers:
             self.agent.answer(handle, 503, RETRY_AFTER)
         self._silo.give_up()
-        self._reception.stored(None)
+        self._reception.stored(frozenset())
         self._silo.turn.count("store_errors")
         self._replay.unclaim(now)
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .address import Aor, NameAddr, parse_address, split_list
+from .address import Aor, parse_address, split_list
 from .errors import BadRequest
 from .wire import Answer, Outgoing, Request, registrar_order, response_headers
 
@@ -88,20 +88,19 @@ class Dialog:
                 routes = tuple(_route(value) for value in reversed(_values(answer, "record-route")))  # 12.1.2
                 self.peer_tag, self._target, self._routes = tag, target, routes
 
-    def read(self, request: Request) -> Heard | None:
-        """What a NOTIFY with our Call-ID says; None when it was taken before.
+    def read(self, request: Request) -> Heard:
+        """What a NOTIFY with our Call-ID says about the dialog. Changes nothing.
 
-        Changes nothing. Raises BadRequest: 481 when it belongs to another dialog, 500 when a later one came first.
+        The number of the last one may come again: it is a retransmission, which tells nothing new, or an Asterisk that
+        was restarted. Raises BadRequest: 481 when it belongs to another dialog, 500 when a later one came first.
         """
         cseq = registrar_order(request)[1]
-        if parse_address(request.get("to") or "", tel=True).get("tag") != self._tag:
+        if parse_address(request.get("to") or "").get("tag") != self._tag:
             raise BadRequest(481, "To has another tag")
         tag = _tag([request.get("from") or ""])
         if self.confirmed and tag != self.peer_tag:
             raise BadRequest(481, "From has another tag")
-        if self.confirmed and cseq <= self._heard:
-            if cseq == self._heard:
-                return None
+        if cseq < self._heard:
             raise BadRequest(500, "a later NOTIFY was already taken")  # RFC 3261 12.2.2
         contacts = request.all("contact")
         target = parse_address(contacts[0]).uri if contacts else None
@@ -121,8 +120,7 @@ def _values(answer: Answer, name: str) -> list[str]:
 
 def _tag(values: list[str]) -> str:
     """The tag of a From or To. Raises BadRequest (400) where there is none that can be sent back."""
-    address: NameAddr | None = parse_address(values[0], tel=True) if values else None
-    tag = address.get("tag") if address else None
+    tag = parse_address(values[0]).get("tag") if values else None
     if not tag or not _TAG.fullmatch(tag):
         raise BadRequest(400, "From or To has no tag")
     return tag

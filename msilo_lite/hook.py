@@ -5,8 +5,10 @@ It never delays the 202: it starts after the commit, in a process of its own, an
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import signal
 import subprocess
 import time
 from collections import deque
@@ -44,7 +46,7 @@ class Hook:
         for child, since in self._running:
             if child.poll() is None and now - since > SECONDS:
                 log.warning("store_hook took longer than %d s and was ended", SECONDS)
-                child.kill()
+                _end(child)
         self._running = [(child, since) for child, since in self._running if child.poll() is None]
         while self._waiting and len(self._running) < MOST:
             self._start(self._waiting.popleft(), now)
@@ -61,7 +63,9 @@ class Hook:
         safe = {name: value.encode("utf-8", "backslashreplace").decode() for name, value in about.items()}
         quiet = subprocess.DEVNULL
         try:
-            child = subprocess.Popen(self._command, stdin=quiet, stdout=quiet, env={**os.environ, **safe})
+            child = subprocess.Popen(
+                self._command, stdin=quiet, stdout=quiet, env={**os.environ, **safe}, start_new_session=True
+            )
         except (OSError, ValueError) as error:
             log.error("store_hook cannot be started: %s", error)
             return
@@ -70,5 +74,11 @@ class Hook:
     def close(self) -> None:
         """End what still runs."""
         for child, _ in self._running:
-            child.kill()
+            _end(child)
             child.wait()
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """End a command and whatever it started: the session is its own."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)

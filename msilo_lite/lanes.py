@@ -59,8 +59,10 @@ class OpenLane:
     "Why nothing more may leave after what is under way; empty: nothing is wrong."
     aside: tuple[str, int | None] | None = None
     "Words and code of a message that let the others pass and is still in the box."
-    again: bool = False
-    "Woken while open: start over when this run fails."
+    again: Call | None = None
+    "Woken while open: start over when this run fails, or when it may send no more."
+    recheck: bool = False
+    "Something fell due meanwhile that this run has passed."
     wishes: list[int] = field(default_factory=list)
     "Commands that wait for the end of this run."
     room: int | None = None

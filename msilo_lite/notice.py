@@ -65,14 +65,22 @@ class Notices:
         wording = self._wording
         if wording is None or message.due or not self._wanted(wording, message, subject.request, orders):
             return None
-        pair = (message.src, message.owner)
-        if subject.now - self._told.get(pair, -wording.interval) < wording.interval:
+        if self._was_told(message, subject.now):
             return None
-        made = self._compose(wording, message, subject, mark)
-        if made is not None:
-            _remember(self._told, pair, float(subject.now))
-            _remember(self._sent, mark, None)
-        return made
+        return self._compose(wording, message, subject, mark)
+
+    def _was_told(self, message: Message, now: float) -> bool:
+        """Whether the sender was told of the same recipient a short while ago; a clock set back does not count."""
+        at = self._told.get((message.src, message.owner))
+        return at is not None and self._wording is not None and 0 <= now - at < self._wording.interval
+
+    def leaves(self, message: Message, mark: str) -> bool:
+        """The message is on disk and its notice may leave, unless another one of the same turn was first."""
+        if self._was_told(message, message.arrived):
+            return False
+        _remember(self._told, (message.src, message.owner), float(message.arrived))
+        _remember(self._sent, mark, None)
+        return True
 
     def _wanted(self, wording: Wording, message: Message, request: Request, orders: Orders) -> bool:
         """Whether a person wrote it and nobody asked for silence."""
@@ -85,7 +93,8 @@ class Notices:
         if not from_ or not body:
             return None
         sender = parse_address(from_)
-        target, routes = self._way(wording, message, subject)
+        reader = parse_address(subject.request.get("from") or "", tel=True).uri  # never srcaddr, as in msilo
+        target, routes = self._way(wording, reader, subject)
         lines = wording.ctype.lines(subject) or ()
         headers = [("Date", sip_date(subject.now)), ("X-MSilo-ID", mark), ("Auto-Submitted", "auto-replied")]
         headers += (wording.contact.lines(subject) or ()) if wording.contact else ()
@@ -93,21 +102,29 @@ class Notices:
         ctype = next((value for name, value in lines if name.lower() == "content-type"), "text/plain")
         raw = tuple((_bytes(name), _bytes(value)) for name, value in headers)
         call_id = f"{mark}@msilo-lite"
-        return Outgoing(target, sender.text, f"<{message.src}>", call_id, raw, _bytes(ctype), _bytes(body), routes)
+        return Outgoing(target, sender.text, f"<{reader}>", call_id, raw, _bytes(ctype), _bytes(body), routes)
 
-    def _way(self, wording: Wording, message: Message, subject: Subject) -> tuple[str, tuple[str, ...]]:
+    def _way(self, wording: Wording, reader: str, subject: Subject) -> tuple[str, tuple[str, ...]]:
         """Request-URI and Route; raises BadRequest where no address is known that needs no look-up."""
         contact = _contact_of(subject.request) if wording.use_contact else None
         if self._proxy:
-            return contact or message.src, (hidden_route(self._proxy),)
-        aor = aor_of(parse_uri(message.src))
-        binding = self._bindings.newest(aor, subject.now) if aor else None
-        if contact is None and binding:
-            return binding.uri, binding.path
-        target = contact or message.src
-        if not is_literal(parse_uri(target).host):
-            raise BadRequest(480, f"{target} can be reached through an outbound_proxy only")
-        return target, ()
+            return contact or reader, (hidden_route(self._proxy),)
+        ways: list[tuple[str, tuple[str, ...]]] = [(contact, ())] if contact else []
+        binding = self._bindings.newest(owner, subject.now) if (owner := _user_of(reader)) else None
+        ways += [(binding.uri, binding.path)] if binding else []
+        ways += [(reader, ())] if owner else []
+        for target, path in ways:
+            if is_literal(parse_uri(parse_address(path[0]).uri if path else target).host):
+                return target, path
+        raise BadRequest(480, f"{reader} can be reached through an outbound_proxy only")
+
+
+def _user_of(uri: str) -> Aor | None:
+    """The AoR of a SIP URI; None for a telephone number."""
+    try:
+        return aor_of(parse_uri(uri))
+    except BadRequest:
+        return None
 
 
 def _contact_of(request: Request) -> str | None:

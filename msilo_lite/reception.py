@@ -74,10 +74,15 @@ class Reception:
         self._notices = Notices(wording_of(config), bindings, config.outbound_proxy)
         self._staged: list[Stored] = []
 
-    def stored(self, repeated: frozenset[bytes] | None) -> list[Stored]:
-        """What was new in the turn that ended; `repeated`: keys of requests known before, None when it failed."""
-        staged, self._staged = self._staged, []
-        return [] if repeated is None else [one for one in staged if one.message.key not in repeated]
+    def stored(self, fresh: frozenset[bytes]) -> list[Stored]:
+        """What was new in the turn that ended, each once; `fresh`: keys of what was stored."""
+        staged, self._staged = {one.message.key: one for one in reversed(self._staged)}, []
+        return [self._last_look(one) for key, one in reversed(staged.items()) if key in fresh]
+
+    def _last_look(self, one: Stored) -> Stored:
+        """Its notice leaves unless an earlier message of the same turn has told the sender."""
+        mark = dict(one.notice.headers)[b"X-MSilo-ID"].decode() if one.notice else ""
+        return one if not one.notice or self._notices.leaves(one.message, mark) else Stored(one.message, None)
 
     def take(self, incoming: Incoming, request: Request, now: float) -> Reply:
         """Decide one request. Raises Refused with the answer it gets, and StoreError."""

@@ -84,8 +84,10 @@ class Replay:
             self._note(replace(old, next_try=at) if old else Recipient(owner, at, 0, None, words))
 
     def retry(self, owner: Aor) -> None:
-        """The back-off of an owner is over; when it ends again is set by how this run ends."""
-        if owner not in self._lanes:
+        """The back-off of an owner is over, or a reminder is due; what follows is set by how this run ends."""
+        if owner in self._lanes:
+            self._lanes[owner].recheck = True
+        else:
             self._enqueue(owner, None)
 
     def wake(self, owner: Aor, wish: int | None = None, most: int = 0) -> None:
@@ -103,9 +105,8 @@ class Replay:
             return
         lane = self._lanes.get(owner)
         if lane:
-            lane.again = True
-            lane.wishes += [wish] if wish else []
-            lane.room = None if not most or lane.room is None else lane.room + most
+            lane.again = lane.again or Call()
+            lane.again.join(wish, most)
         else:
             self._queue.setdefault(owner, Call()).join(wish, most)
 
@@ -139,8 +140,14 @@ class Replay:
         if isinstance(way, str):  # only a wake-up helps
             self._close(lane, way, None, None, now)
             return
+        if lane.room == 0 and lane.again:  # its limit is used up, and somebody else has called meanwhile
+            self._grant(lane.wishes, {"delivered": lane.delivered, "reason": ""})
+            lane.wishes, lane.room, lane.delivered, lane.again = lane.again.wishes, lane.again.room, 0, None
         most = CLAIM if lane.room is None else min(CLAIM, lane.room)
         found = self._silo.begin(lane.owner, lane.cursor, most, now) if most else []
+        if not found and lane.recheck and most:
+            lane.recheck = False
+            found = self._silo.begin(lane.owner, 0, most, now)
         if not found:
             del self._hungry[lane.owner]
             self._finish(lane, now)
@@ -315,6 +322,8 @@ class Replay:
     def _finish(self, lane: OpenLane, now: int) -> None:
         """Nothing is left that may be sent, but for what let the others pass."""
         del self._lanes[lane.owner]
+        if lane.again:  # all is sent: who called meanwhile has what he wanted
+            lane.wishes += lane.again.wishes
         if lane.aside:
             words, code = lane.aside
             tries = self._tries(lane.owner) + 1
@@ -329,7 +338,7 @@ class Replay:
         self._lanes.pop(lane.owner, None)
         self._hungry.pop(lane.owner, None)
         if lane.again and not self._stopped:  # the phone registered again meanwhile, perhaps somewhere else
-            self._queue[lane.owner] = Call(lane.wishes, lane.room or None)
+            self._queue[lane.owner] = Call(lane.wishes + lane.again.wishes, lane.again.room)
             return
         if now < self.held_until:
             soon = self.held_until

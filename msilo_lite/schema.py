@@ -174,9 +174,8 @@ _SECOND = (
     "ALTER TABLE msilo_ledger ADD COLUMN target TEXT",
     "ALTER TABLE msilo_contact ADD COLUMN extra TEXT NOT NULL DEFAULT ''",
     "ALTER TABLE msilo_wish ADD COLUMN detail TEXT NOT NULL DEFAULT ''",
+    "CREATE INDEX msilo_ledger_handed ON msilo_ledger (in_flight) WHERE state = 7",
 )
 
-_THIRD = ("CREATE INDEX msilo_ledger_handed ON msilo_ledger (in_flight) WHERE state = 7",)
-
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SECOND, _THIRD)
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SECOND)
 "Each a tuple of statements, applied in one transaction together with the number."

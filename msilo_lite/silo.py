@@ -132,7 +132,7 @@ class Silo:
             kept=self._kept(request, subject),
             arrived=now,
             expires=(due or now) + self._policy.lifetime(request.get("expires"), request.get("date"), now),
-            call_id=request.get("call-id") or "",
+            call_id=plain(request, "call-id"),
             key=dedupe_key(request, from_.get("tag") or "", owner, body),
             due=due,
             target=dst if orders.dst else "",
@@ -168,8 +168,8 @@ class Silo:
         most = self._policy.max_messages
         if not most or self._store.knows(message.key) or any(new.key == message.key for new in self.turn.new):
             return False
-        staged = sum(new.owner == message.owner for new in self.turn.new)
-        return self._store.waiting(message.owner, now, most) + staged >= most
+        staged = {new.key for new in self.turn.new if new.owner == message.owner and not self._store.knows(new.key)}
+        return self._store.waiting(message.owner, now, most) + len(staged) >= most
 
     def has_mail(self, owner: Aor, now: int) -> bool:
         """Whether anything that may be sent waits for an owner, on disk or in this turn."""
@@ -258,20 +258,20 @@ class Silo:
 
     # -- disk --------------------------------------------------------------------------------------------------------
     def commit(self, now: int) -> frozenset[bytes]:
-        """Write the turn; returns the keys of new messages that were repeats.
+        """Write the turn; returns the keys of messages that were stored, without repeats of others.
 
         On StoreError what a sender or a lane waits for is given up, and the rest is kept.
         """
         turn = self.turn
         try:
-            repeated = frozenset[bytes]() if turn.empty else self._store.write(turn, now)
+            fresh = frozenset[bytes]() if turn.empty else self._store.write(turn, now)
         except StoreError as error:
             self.give_up()
             if error.lasting:  # it would fail for ever: what it wanted to say about old messages, a restart says again
                 self.turn = Turn()
             raise
         self.turn = Turn()
-        return repeated
+        return fresh
 
 
 _COUNTERED = ("dumped_messages", "dumped_reminders")

@@ -75,7 +75,7 @@ class Store:
 
     # -- writing -----------------------------------------------------------------------------------------------------
     def write(self, turn: Turn, now: int) -> frozenset[bytes]:
-        """Commit a turn; returns the keys of those of `turn.new` that are repeats of requests already known.
+        """Commit a turn; returns the keys of those of `turn.new` that were stored, and no repeats of others.
 
         Raises StoreError with nothing kept; the caller decides what of the turn to try again.
         """
@@ -87,23 +87,23 @@ class Store:
             raise
 
     def _write(self, turn: Turn, now: int) -> frozenset[bytes]:
-        fresh, repeated = self._insert(turn) if turn.new else (0, [])
+        fresh, repeats = self._insert(turn) if turn.new else (frozenset[bytes](), 0)
         if turn.claimed:
             self._claim(turn.claimed, now)
         if turn.settled:
             self._settle(turn.settled)
         self._write_rest(turn)
-        self._count({**turn.counters, **_earned(turn, fresh, len(repeated))})
-        return frozenset(repeated)
+        self._count({**turn.counters, **_earned(turn, len(fresh), repeats)})
+        return fresh
 
-    def _insert(self, turn: Turn) -> tuple[int, list[bytes]]:
-        """Insert what is new; returns how many were, and the keys of the repeats."""
+    def _insert(self, turn: Turn) -> tuple[frozenset[bytes], int]:
+        """Insert what is new; returns the keys of that, and how many were repeats."""
         self._refresh_ids()
         seen: set[bytes] = set()
-        boxes, entries, repeated = [], [], []
+        boxes, entries, repeats = [], [], 0
         for message in turn.new:
             if message.key in seen or self._one(self._sql.known, key=message.key) is not None:
-                repeated.append(message.key)
+                repeats += 1
                 continue
             seen.add(message.key)
             boxes.append(silo_row(self._next_silo, message))
@@ -114,7 +114,7 @@ class Store:
         self._each(self._sql.insert_ledger, entries)
         if boxes and self.foreign:
             self._run(self._sql.tell, name=ID_MARK, value=str(self._next_silo - 1))
-        return len(boxes), repeated
+        return frozenset(seen), repeats
 
     def _refresh_ids(self) -> None:
         """The next free ids; read again only when another process has committed since."""

@@ -130,14 +130,17 @@ class Subscription:
         seconds = delta_seconds(state.get("expires"))  # holds, whatever a 2xx says (RFC 6665 4.1.3)
         if first or seconds is not None:
             self._plan(at, self._granted if seconds is None else min(seconds, LONGEST))
-        elif self.stale:
-            self.due = at
         return news
 
     def _note(self, info: RegInfo, at: float) -> bool:
-        if self._table.take(info) and at - self._completed >= ANEW:
-            self._completed, self.stale = at, True
+        if self._table.take(info):
+            self.doubt(at)
         return self._table.open
+
+    def doubt(self, at: float) -> None:
+        """Something was missed: ask for full state at once, but not in a circle."""
+        if at - self._completed >= ANEW:
+            self._completed, self.stale, self.due = at, True, at
 
     def terminated(self, state: dict[str, str], at: float) -> None:
         """The PBX ended it: whether and when to ask again is in the reason (RFC 6665 4.1.3)."""

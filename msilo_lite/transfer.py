@@ -104,9 +104,9 @@ def imported(source: Path, into: Store, dress: Dress, now: int, names: Names, up
     messages = kamailio_messages(source, names) if is_sqlite(source) else lines(source)
     while batch := list(islice(messages, BATCH)):
         fit = [one for one in batch if _fits(one, dress, now, moved)]
-        repeated = into.write(Turn(new=fit), now) if fit else frozenset()
-        moved.known += sum(one.key in repeated for one in fit)
-        moved.taken += sum(one.key not in repeated for one in fit)
+        fresh = into.write(Turn(new=fit), now) if fit else frozenset[bytes]()
+        moved.taken += len(fresh)
+        moved.known += len(fit) - len(fresh)
         done += len(batch)
         update(done)
     return moved

@@ -213,9 +213,12 @@ class Watches:
         if one is None or one.dialog is None or not _is_in(one, call_id):
             raise BadRequest(481, "no such subscription")
         dialog = one.dialog
-        heard = dialog.read(request)
-        if heard is None:
-            return None
+        try:
+            heard = dialog.read(request)
+        except BadRequest as refusal:
+            if refusal.status == 500:
+                one.doubt(at)  # out of order, or a PBX that lost count
+            raise
         if _parameters(request.get("event"))[""] != self._form.event:
             raise BadRequest(489, "another event")
         if not state[""]:

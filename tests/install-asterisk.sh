@@ -29,8 +29,10 @@ MISSING
 
 # The mirrors that this machine uses for Debian, and Debian's own.
 mirrors() {
-    { apt-get indextargets --format '$(REPO_URI)' 'Origin: Debian' 'Label: Debian' 2>/dev/null || true
-      echo http://deb.debian.org/debian/; } | awk '!seen[$0]++'
+    { # shellcheck disable=SC2016 # apt fills it in
+        apt-get indextargets --format '$(REPO_URI)' 'Origin: Debian' 'Label: Debian' 2>/dev/null || true
+        echo http://deb.debian.org/debian/
+    } | awk '!seen[$0]++'
 }
 
 # An apt that shares nothing with this machine's but how to reach the network and whom to trust.
@@ -65,7 +67,7 @@ Acquire::https::Timeout "30";
 CONF
 }
 
-apt() { apt-get -c "$work/apt/apt.conf" --quiet --yes "$@"; }
+fetch() { apt-get -c "$work/apt/apt.conf" --quiet --yes "$@"; }
 
 download() {
     local mirror
@@ -73,19 +75,17 @@ download() {
         rm -rf "$work/apt"
         write_apt_conf "$mirror"
         echo "== $mirror"
-        if apt update && apt install --download-only asterisk; then
-            return 0
-        fi
+        ! { fetch update && fetch install --download-only asterisk; } || return 0
     done
     return 1
 }
 
 unpack() {
-    local package
+    local package options=(--no-same-owner --keep-directory-symlink --exclude './usr/share/doc/*'
+        --exclude './usr/share/locale/*' --exclude './usr/share/man/*')
     mkdir "$work/root"
     for package in "$work"/apt/cache/archives/*.deb; do
-        dpkg-deb --fsys-tarfile "$package" | tar --extract --directory "$work/root" --no-same-owner \
-            --keep-directory-symlink --exclude './usr/share/doc/*' --exclude './usr/share/locale/*' --exclude './usr/share/man/*'
+        dpkg-deb --fsys-tarfile "$package" | tar --extract --directory "$work/root" "${options[@]}" || return 1
     done
 }
 
@@ -98,11 +98,14 @@ starts() {
 }
 
 ! complete || exit 0
+[ ! -e "$target" ] || give_up "$target exists and holds none"
 for tool in apt-get dpkg-deb flock tar; do
     command -v $tool >/dev/null || give_up "$tool is not here; this works on Debian and its relatives"
 done
 [ -r $keyring ] || give_up "$keyring is not here (apt-get install debian-archive-keyring)"
-mkdir -p "$(dirname "$target")" 2>/dev/null && : >>"$target.lock" || give_up "$(dirname "$target") cannot be written"
+if ! mkdir -p "$(dirname "$target")" || ! : >>"$target.lock"; then
+    give_up "$(dirname "$target") cannot be written"
+fi
 
 exec 9>>"$target.lock"
 flock 9 # another run may be at it
@@ -114,12 +117,13 @@ trap 'rm -rf "$work"' EXIT
 
 echo "Unpacking Asterisk for the tests into $target" >&2
 failed=
-{ download || failed="Debian sid cannot be had, or cannot be put together, today"
-  [ -n "$failed" ] || unpack || failed="its packages cannot be unpacked"
-  [ -n "$failed" ] || starts || failed="it does not start on this machine"; } >"$work/log" 2>&1
+{
+    download || failed="Debian sid cannot be had, or does not fit together, today"
+    [ -n "$failed" ] || unpack || failed="its packages cannot be unpacked"
+    [ -n "$failed" ] || starts || failed="it does not start on this machine"
+} >"$work/log" 2>&1
 if [ -n "$failed" ]; then
     tail -n 20 "$work/log" >&2
     give_up "$failed"
 fi
-rm -rf "$target"
 mv -T "$work/root" "$target"

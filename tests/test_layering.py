@@ -24,7 +24,9 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("parameters", "bindings", "store", "inbox"),
     # the box
     ("config", "silo", "notice", "api", "transfer"),
-    ("sources", "replay", "terms", "setup"),
+    ("sources", "ways", "terms", "setup"),
+    ("lanes",),
+    ("replay",),
     # the parts meet
     ("reception", "checks", "options"),
     ("courier", "demo"),
@@ -51,8 +53,8 @@ FOREIGN = {
 NOT_PURE = {"asyncio", "fcntl", "logging", "os", "random", "secrets", "select", "signal", "socket", "sqlite3",
             "subprocess", "tempfile", "threading", "time"}  # fmt: skip
 CORE = (
-    "address", "delivery", "due", "message", "policy", "wire", "pseudo", "control", "compose", "registration", "bindings",
-    "reasons", "scheduler", "silo", "notice", "replay", "terms", "kamailio",
+    "address", "delivery", "due", "message", "policy", "wire", "pseudo", "control", "compose", "registration",
+    "bindings", "reasons", "scheduler", "silo", "notice", "ways", "lanes", "replay", "terms", "kamailio",
 )  # fmt: skip
 MODULES = sorted(PACKAGE.glob("*.py"))
 

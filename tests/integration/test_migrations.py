@@ -54,6 +54,7 @@ SECOND_CHANGE = """
 ALTER TABLE msilo_ledger ADD COLUMN target TEXT;
 ALTER TABLE msilo_contact ADD COLUMN extra TEXT NOT NULL DEFAULT '';
 ALTER TABLE msilo_wish ADD COLUMN detail TEXT NOT NULL DEFAULT '';
+CREATE INDEX msilo_ledger_handed ON msilo_ledger (in_flight) WHERE state = 7;
 CREATE INDEX msilo_snd_idx ON silo (snd_time) WHERE snd_time > 0;
 """
 

@@ -147,12 +147,12 @@ def test_a_repeat_is_known_after_a_restart(store: Store, file: Path) -> None:
     assert store.write(Turn(new=[message("one"), message("one")]), NOW) == {message("one").key}
     store.close()
     with closing(Store(file)) as again:
-        assert again.write(Turn(new=[message("one"), message("two")]), NOW) == {message("one").key}
+        assert again.write(Turn(new=[message("one"), message("two")]), NOW) == {message("two").key}
         items = again.pending(BOB, 0, 10, NOW)
         assert texts(items) == ["one", "two"]
         again.write(delivered(*items), NOW)
     with closing(Store(file)) as later:  # delivered long ago, and still the same request
-        assert later.write(Turn(new=[message("one")]), NOW) == {message("one").key}
+        assert later.write(Turn(new=[message("one")]), NOW) == frozenset()
         assert not later.has_mail(BOB, NOW)
 
 

@@ -6,13 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from .asterisk import Asterisk, Handset
 from .peers import Kamailio, Silo, Sipp
-from .phone import Phone
+from .phone import Address, Phone
 from .process import free_port
 
 StartSilo = Callable[..., Silo]
 StartKamailio = Callable[..., Kamailio]
+StartAsterisk = Callable[..., Asterisk]
 PickUp = Callable[..., Phone]
+PickUpHandset = Callable[..., Handset]
 
 
 @pytest.fixture
@@ -46,6 +49,28 @@ def sipp(tmp_path: Path, ends: ExitStack) -> Sipp:
 def phone(ends: ExitStack) -> PickUp:
     """Pick up a scripted phone, for example `phone("bob")`."""
     return lambda user="bob", host="127.0.0.1": ends.enter_context(Phone(user, host))
+
+
+@pytest.fixture
+def handset(ends: ExitStack) -> PickUpHandset:
+    """Pick up a scripted phone that gives its password when asked, for example `handset("bob")`."""
+
+    def pick_up(user: str = "bob", host: str = "127.0.0.1", *, password: str = "") -> Handset:
+        picked_up = Handset(user, host, password=password)
+        ends.enter_context(picked_up)
+        return picked_up
+
+    return pick_up
+
+
+@pytest.fixture
+def start_asterisk(tmp_path: Path, ends: ExitStack) -> StartAsterisk:
+    """Start the example Asterisk with the silo at that address; None: the silo registers as an extension."""
+
+    def start(silo: Address | None, **more: int) -> Asterisk:
+        return ends.enter_context(closing(Asterisk(tmp_path, silo, **more))).start()
+
+    return start
 
 
 @pytest.fixture

@@ -296,3 +296,5 @@ def test_a_server_that_only_ever_adds_does_not_fill_the_memory() -> None:
     assert any(asked)
     assert table.open
     assert len(table._active) <= MOST_CONTACTS
+    assert not table.take(info(0, *[f"+{n}" for n in range(MOST_CONTACTS + 1)], full=True))
+    assert table.take(info(1, "-0"))  # what is missing is asked for

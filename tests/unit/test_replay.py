@@ -9,12 +9,16 @@ import pytest
 from msilo_lite.address import Aor
 from msilo_lite.inbox import Inbox
 from msilo_lite.lanes import Send
-from msilo_lite.ways import Way
-from msilo_lite.replay import CLAIM, HOLD_SECONDS
+from msilo_lite.policy import Policy
+from msilo_lite.pseudo import Template
+from msilo_lite.registration import Registration
+from msilo_lite.replay import CLAIM, HOLD_SECONDS, Replay
+from msilo_lite.silo import Reading, Source
+from msilo_lite.ways import Way, Ways
 from msilo_lite.wire import Answer
 from tests.conftest import OpenRig
 
-from .kit import BOB, CARL, NO_ANSWER, NOW, PROXY, Rig, heard, request, texts
+from .kit import BOB, CARL, NO_ANSWER, NOW, PROXY, Rig, contact, heard, request, texts
 
 DAN = Aor("dan", "home.lan")
 
@@ -532,6 +536,276 @@ def test_a_wake_up_while_open_is_not_needed_when_all_went_well(rig: Rig) -> None
     assert rig.answer(send, 200) == []
     rig.turn()
     assert rig.replay.idle
+
+
+# -- a limit -------------------------------------------------------------------------------------------------------
+def wake_for(rig: Rig, most: int) -> list[Send]:
+    rig.replay.wake(BOB, most=most)
+    return rig.turn()
+
+
+def test_a_limit_is_kept_to_and_the_next_call_goes_on(rig: Rig) -> None:
+    rig.write("a", "b", "c", "d", "e")
+    assert deliver(rig, wake_for(rig, 2)) == ["a", "b"]
+    rig.turn()
+    assert rig.replay.idle
+    assert rig.states() == ["c pending", "d pending", "e pending"]
+    assert deliver(rig, wake_for(rig, 2)) == ["c", "d"]
+    assert deliver(rig, wake_for(rig, 2)) == ["e"]
+    assert rig.box() == []
+
+
+def test_what_a_limit_leaves_is_not_tried_by_time(rig: Rig) -> None:
+    rig.write("a", "b", "c")
+    assert deliver(rig, wake_for(rig, 1)) == ["a"]
+    rig.now += 3000
+    assert rig.due() == []
+    assert trouble(rig) is None
+
+
+@pytest.mark.parametrize("most", [3, 4, 1000])
+def test_a_limit_that_is_not_reached(rig: Rig, most: int) -> None:
+    rig.write("a", "b", "c")
+    assert deliver(rig, wake_for(rig, most)) == ["a", "b", "c"]
+    rig.turn()
+    assert rig.replay.idle
+
+
+def test_a_limit_larger_than_one_claim(rig: Rig) -> None:
+    numbers = [f"{number:03}" for number in range(CLAIM + 9)]
+    rig.write(*numbers)
+    assert deliver(rig, wake_for(rig, CLAIM + 5)) == numbers[: CLAIM + 5]
+    assert len(rig.box()) == 4
+
+
+def test_no_more_is_claimed_than_may_be_sent(rig: Rig) -> None:
+    rig.write("a", "b", "c")
+    wake_for(rig, 2)
+    assert rig.states() == ["a sending", "b sending", "c pending"]
+
+
+def test_a_wake_up_without_limit_while_open_lifts_it(rig: Rig) -> None:
+    rig.write("a", "b", "c", "d")
+    (send,) = wake_for(rig, 2)
+    rig.wake(BOB)
+    assert deliver(rig, rig.answer(send, 200)) == ["b", "c", "d"]
+
+
+def test_a_limit_while_open_without_one_changes_nothing(rig: Rig) -> None:
+    rig.write("a", "b", "c")
+    (send,) = rig.wake(BOB)
+    wake_for(rig, 1)
+    assert deliver(rig, rig.answer(send, 200)) == ["b", "c"]
+
+
+def test_two_limits_one_after_the_other_add_up(rig: Rig) -> None:
+    rig.write("a", "b", "c", "d", "e")
+    (send,) = wake_for(rig, 2)
+    wake_for(rig, 1)
+    assert deliver(rig, rig.answer(send, 200)) == ["b", "c"]
+    rig.turn()
+    assert rig.replay.idle
+
+
+def test_of_two_limits_before_the_lane_opens_the_larger_holds(rig: Rig) -> None:
+    rig.write("a", "b", "c", "d", "e")
+    rig.replay.wake(BOB, most=3)
+    assert deliver(rig, wake_for(rig, 2)) == ["a", "b", "c"]
+    rig.replay.wake(BOB, most=1)
+    assert deliver(rig, rig.wake(BOB)) == ["d", "e"]
+
+
+def test_what_is_parked_or_refused_counts_as_sent(rig: Rig) -> None:
+    rig.write("a", "b", "c")
+    (send,) = wake_for(rig, 2)
+    assert deliver(rig, rig.answer(send, 415)) == ["b"]
+    assert rig.states() == ["a parked", "c pending"]
+
+
+@pytest.mark.parametrize(("first", "second"), [(1, 1), (1, 2), (2, 1)])
+def test_a_run_that_starts_over_keeps_its_limit(rig: Rig, first: int, second: int) -> None:
+    """Called twice for so many, and the phone is busy for the last of them: never more than both asked for."""
+    rig.write(*"abcdefgh")
+    sends = wake_for(rig, first)
+    wake_for(rig, second)
+    for _ in range(first + second - 1):
+        sends = rig.answer(sends[0], 200)
+    assert len(sends) == 1
+    went = deliver(rig, rig.answer(sends[0], 486) + rig.turn())
+    assert len(went) <= second
+    assert len(rig.box()) >= 8 - first - second
+
+
+def test_a_run_without_limit_that_starts_over_has_none(rig: Rig) -> None:
+    rig.write("a", "b", "c")
+    (send,) = wake_for(rig, 1)
+    rig.wake(BOB)
+    assert deliver(rig, rig.answer(send, 486) + rig.turn()) == ["a", "b", "c"]
+
+
+def test_a_command_with_a_limit_hears_what_it_delivered(rig: Rig) -> None:
+    rig.write("a", "b", "c")
+    with closing(Inbox(rig.file)) as inbox:
+        number = inbox.ask("dump", BOB, NOW)
+        rig.replay.wake(BOB, number, 2)
+        deliver(rig, rig.turn())
+        rig.turn()
+        assert inbox.granted(number) == {"delivered": 2, "reason": ""}
+
+
+# -- what the way carries ------------------------------------------------------------------------------------------
+def reach(rig: Rig, *contacts_: tuple[str, float, str]) -> None:
+    """Remember bindings of bob: URI, when it was set, what `extra_hdrs` said then."""
+    for uri, at, extra in contacts_:
+        one = contact(uri, updated=at, extra=extra)
+        change = Registration(BOB, (one,), ("reg", 1), clear=False, wakes=True, headers=())
+        rig.bindings.apply(change, NOW, rig.silo.turn)
+
+
+def test_the_extra_lines_are_those_of_the_newest_contact(open_rig: OpenRig) -> None:
+    rig = open_rig()
+    reach(rig, ("sip:bob@127.0.0.1:1", NOW, "X: old\r\n"), ("sip:bob@127.0.0.1:2", NOW + 1, "X: new\r\n"))
+    rig.write("a")
+    (send,) = rig.wake(BOB)
+    assert send.way == Way("sip:bob@127.0.0.1:2", (), by_proxy=False, extra="X: new\r\n")
+
+
+def test_the_extra_lines_of_the_newest_contact_go_through_the_proxy_too(open_rig: OpenRig) -> None:
+    rig = open_rig(proxy=PROXY)
+    reach(rig, ("sip:bob@phone.home.lan", NOW, "X: new\r\n"))
+    rig.write("a")
+    (send,) = rig.wake(BOB)
+    assert (send.way.target, send.way.extra) == ("sip:bob@home.lan", "X: new\r\n")
+
+
+def test_extra_lines_for_somebody_of_whom_no_register_is_known(open_rig: OpenRig) -> None:
+    rig = open_rig(proxy=PROXY)
+    rig.replay = Replay(rig.silo, Ways(rig.bindings, PROXY, "X: fixed\r\n"), 64, {})
+    rig.write("a")
+    (send,) = rig.wake(BOB)
+    assert send.way.extra == "X: fixed\r\n"
+
+
+def test_a_redirection_keeps_the_extra_lines(open_rig: OpenRig) -> None:
+    rig = open_rig()
+    reach(rig, ("sip:bob@127.0.0.1:1", NOW, "X: new\r\n"))
+    rig.write("a")
+    (send,) = rig.wake(BOB)
+    (followed,) = rig.answer(send, MOVED)
+    assert followed.way.extra == "X: new\r\n"
+
+
+def send_to_group(rig: Rig) -> None:
+    """m_store_addrs: in bob's box, for somebody else."""
+    lines = ("X-MSilo-Dst: <sip:group@elsewhere.lan>",)
+    rig.silo.accept(request("MESSAGE", BOB.uri, *lines, body=b"g"), rig.now, Source(control=True))
+    rig.silo.commit(rig.now)
+
+
+def test_an_address_by_order_is_the_target_through_the_proxy(open_rig: OpenRig) -> None:
+    rig = open_rig(proxy=PROXY)
+    rig.write("a")
+    send_to_group(rig)
+    (send,) = rig.wake(BOB)
+    assert send.way.target == "sip:bob@home.lan"
+    (send,) = rig.answer(send, 200)
+    assert texts([send]) == ["g"]
+    assert send.way == Way("sip:group@elsewhere.lan", ("<sip:127.0.0.1:5060;lr;hide>",), by_proxy=True)
+
+
+def test_an_address_by_order_changes_nothing_straight_to_the_phone(rig: Rig) -> None:
+    send_to_group(rig)
+    (send,) = rig.wake(BOB)
+    assert send.way.target == "sip:bob@127.0.0.1:5090"
+
+
+# -- reminders -----------------------------------------------------------------------------------------------------
+@pytest.fixture
+def timed(open_rig: OpenRig) -> Rig:
+    """Parts that take the time to send at from a header, behind a proxy."""
+    reading = Reading(snd_time=Template.parse("$hdr(X-Send-At)"))
+    return open_rig(proxy=PROXY, policy=Policy(reminders=True), reading=reading)
+
+
+def remind(rig: Rig, text: str, seconds: int) -> None:
+    line = f"X-Send-At: +{seconds}s"
+    rig.silo.accept(request("MESSAGE", BOB.uri, line, body=text.encode()), rig.now)
+    rig.silo.commit(rig.now)
+
+
+def ripe(rig: Rig, since: int) -> list[Send]:
+    """The daemon's look for reminders that fell due since `since`, and the turn after it."""
+    for owner, _ in rig.store.ripened((since, 0), rig.now, 100):
+        rig.replay.retry(owner)
+    return rig.turn()
+
+
+def test_a_reminder_leaves_when_it_is_due_and_not_before(timed: Rig) -> None:
+    remind(timed, "r", 60)
+    assert timed.wake(BOB) == []
+    timed.now += 59
+    assert ripe(timed, NOW) == []
+    timed.now += 1
+    assert deliver(timed, ripe(timed, NOW)) == ["r"]
+    assert timed.box() == []
+
+
+def test_a_reminder_that_is_not_due_keeps_nobody_waiting(timed: Rig) -> None:
+    remind(timed, "r", 60)
+    timed.write("a", "b")
+    assert deliver(timed, timed.wake(BOB)) == ["a", "b"]
+    timed.turn()
+    assert timed.replay.idle
+
+
+@pytest.mark.parametrize("answer", [200, 486])
+def test_a_reminder_that_falls_due_while_the_lane_is_open_goes_as_well(timed: Rig, answer: int) -> None:
+    """It was stored before what is under way, so the lane has passed its number."""
+    remind(timed, "r", 10)
+    timed.write("a", "b")
+    (send,) = timed.wake(BOB)
+    timed.now += 10
+    assert ripe(timed, NOW) == []  # bob's phone has not answered yet
+    went = deliver(timed, timed.answer(send, answer))
+    went += deliver(timed, timed.turn() + timed.turn())
+    if answer == 486:  # the lane stopped: what is due goes with the next try by time
+        assert went == []
+        timed.now += 60
+        went = deliver(timed, timed.due())
+    assert "r" in went
+    assert timed.box() == []
+
+
+def test_a_failed_reminder_is_tried_again_by_time(timed: Rig) -> None:
+    remind(timed, "r", 10)
+    timed.now += 10
+    (send,) = ripe(timed, NOW)
+    assert timed.answer(send, 486) == []
+    assert trouble(timed) == (60, 1, "486 Because")
+    timed.now += 60
+    assert deliver(timed, timed.due()) == ["r"]
+
+
+def test_a_reminder_for_somebody_who_is_away_waits_for_him(open_rig: OpenRig) -> None:
+    reading = Reading(snd_time=Template.parse("$hdr(X-Send-At)"))
+    rig = open_rig(policy=Policy(reminders=True), reading=reading)
+    remind(rig, "r", 10)
+    rig.now += 10
+    assert ripe(rig, NOW) == []
+    assert trouble(rig) == (None, 1, "not registered, and no outbound_proxy is set")
+    rig.register("bob")
+    assert deliver(rig, rig.wake(BOB)) == ["r"]
+
+
+def test_a_reminder_while_the_proxy_refuses_us_rests_with_the_others(timed: Rig) -> None:
+    remind(timed, "r", 10)
+    timed.write("c", to="carl")
+    (send,) = timed.wake(CARL)
+    timed.answer(send, 407)
+    timed.now += 10
+    assert ripe(timed, NOW) == []
+    timed.now += HOLD_SECONDS
+    assert "r" in texts(timed.due())
 
 
 # -- commands ------------------------------------------------------------------------------------------------------

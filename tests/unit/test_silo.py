@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from contextlib import closing
+from datetime import UTC
 from typing import Any
 
 import pytest
 
 from msilo_lite.address import Aor, parse_address
 from msilo_lite.delivery import Event, State
-from msilo_lite.errors import MsiloError, Refused, Rejected, StoreError
-from msilo_lite.message import Turn
-from msilo_lite.silo import Places
+from msilo_lite.errors import BadRequest, MsiloError, Refused, Rejected, StoreError
+from msilo_lite.message import Message, Turn
+from msilo_lite.policy import FULL_RETRY, LAST_SECOND, Policy
+from msilo_lite.pseudo import Template
+from msilo_lite.silo import Places, Reading, Source
 from tests.conftest import OpenRig
 
-from .kit import BOB, CARL, NOW, Rig, message, request
+from .kit import BOB, CARL, NOW, Rig, message, request, texts
+
+PBX = Source("127.0.0.2", 5060, control=True)
+PHONE = Source("127.0.0.1", 5080)
+TIMED = Reading(snd_time=Template.parse("$hdr(X-Send-At)"))
+DAY = 86400
 
 
 def refused(rig: Rig, *more: str, target: str = "sip:bob@home.lan", **changed: Any) -> int:
@@ -188,6 +197,434 @@ def test_a_made_up_id_is_not_our_replay(rig: Rig, forged: str) -> None:
     stored = rig.silo.accept(request("MESSAGE", "sip:bob@home.lan", f"X-MSilo-ID: {forged}"), NOW)
     assert stored is not None
     assert stored.kept == ""
+
+
+# -- orders: m_store(owner), m_store_addrs -------------------------------------------------------------------------
+def ordered(rig: Rig, *lines: str, source: Source = PBX, **changed: Any) -> Message:
+    stored = rig.silo.accept(request("MESSAGE", "sip:bob@home.lan", *lines, **changed), NOW, source)
+    assert stored is not None
+    return stored
+
+
+def test_whose_box_it_is_by_order(rig: Rig) -> None:
+    stored = ordered(rig, 'X-MSilo-Owner: "Carl" <sip:carl@HOME.lan:5070;x=y>')
+    assert (stored.owner, stored.dst, stored.to, stored.target) == (CARL, "sip:bob@home.lan", "<sip:bob@home.lan>", "")
+    rig.silo.commit(NOW)
+    assert (rig.states(BOB), rig.states(CARL)) == ([], ["hello pending"])
+
+
+@pytest.mark.parametrize(
+    ("order", "status"),
+    [
+        ("X-MSilo-Owner: sip:carl@elsewhere.lan", 404),
+        ("X-MSilo-Owner: sip:home.lan", 404),
+        ("X-MSilo-Owner:", 400),
+        ("X-MSilo-Owner: carl", 400),
+        ("X-MSilo-Src: carl", 400),
+        ("X-MSilo-Max: many", 400),
+        ("X-MSilo-Flags: 77", 400),
+    ],
+)
+def test_an_order_that_cannot_be_obeyed_is_refused_and_nothing_is_stored(
+    open_rig: OpenRig, order: str, status: int
+) -> None:
+    rig = open_rig(domains=("home.lan",))
+    with pytest.raises(BadRequest) as caught:
+        ordered(rig, order)
+    assert caught.value.status == status
+    assert rig.silo.turn.new == []
+    assert ordered(rig, order, source=PHONE).owner == BOB
+
+
+def test_our_own_address_by_order_means_the_first_domain(open_rig: OpenRig) -> None:
+    rig = open_rig(domains=("home.lan",))
+    assert ordered(rig, "X-MSilo-Owner: sip:carl@127.0.0.1:5070").owner == CARL
+
+
+def test_other_addresses_by_order(rig: Rig) -> None:
+    stored = ordered(
+        rig,
+        "X-MSilo-Owner: sip:carl@home.lan",
+        'X-MSilo-Src: "The team" <sip:team@home.lan>;tag=7',
+        "X-MSilo-Dst: Group <sip:group@elsewhere.lan;user=phone>",
+        from_='"A" <sip:alice@home.lan>;tag=1',
+    )
+    assert stored.owner == CARL
+    assert (stored.src, stored.from_) == ("sip:team@home.lan", '"The team" <sip:team@home.lan>')
+    assert (stored.dst, stored.to) == (
+        "sip:group@elsewhere.lan;user=phone",
+        "Group <sip:group@elsewhere.lan;user=phone>",
+    )
+    assert stored.target == stored.dst
+    assert stored.kept == ""
+
+
+def test_empty_addresses_mean_from_and_to(rig: Rig) -> None:
+    stored = ordered(rig, "X-MSilo-Owner: sip:carl@home.lan", "X-MSilo-Src:", "X-MSilo-Dst:")
+    assert (stored.src, stored.dst, stored.target) == ("sip:alice@home.lan", "sip:bob@home.lan", "")
+
+
+def test_the_address_by_order_survives_a_restart(open_rig: OpenRig) -> None:
+    rig = open_rig()
+    ordered(rig, "X-MSilo-Dst: <sip:group@elsewhere.lan>")
+    rig.silo.commit(NOW)
+    rig.close()
+    (item,) = open_rig().box()
+    assert (item.message.target, item.message.to) == ("sip:group@elsewhere.lan", "<sip:group@elsewhere.lan>")
+
+
+def test_who_may_not_order_is_heard_as_if_he_had_not(rig: Rig) -> None:
+    lines = ("X-MSilo-Owner: sip:carl@home.lan", "X-MSilo-Src: sip:boss@home.lan", "X-MSilo-Dst: sip:carl@home.lan")
+    for source in (PHONE, None):
+        stored = rig.silo.accept(request("MESSAGE", "sip:bob@home.lan", *lines, "Subject: Hi"), NOW, source)
+        assert stored is not None
+        assert (stored.owner, stored.src, stored.target, stored.kept) == (
+            BOB, "sip:alice@home.lan", "", "Subject: Hi\r\n",
+        )  # fmt: skip
+
+
+def test_no_order_is_ever_kept(rig: Rig) -> None:
+    lines = ("X-MSilo-Flags: 1", "x-msilo-max: 2", "X-MSILO-ID: 77-1", "X-MSilo-Else: 3", "X-Other: 4")
+    for source in (PBX, PHONE):
+        assert ordered(rig, *lines, source=source).kept == "X-Other: 4\r\n"
+
+
+def test_one_request_for_two_owners_is_two_messages(rig: Rig) -> None:
+    same = {"call_id": "c1", "from": "<sip:alice@home.lan>;tag=1"}
+    for owner in ("bob", "carl", "bob"):
+        ordered(rig, f"X-MSilo-Owner: sip:{owner}@home.lan", **same)
+    rig.silo.commit(NOW)
+    assert (rig.states(BOB), rig.states(CARL)) == (["hello pending"], ["hello pending"])
+
+
+# -- reminders -----------------------------------------------------------------------------------------------------
+@pytest.fixture
+def timed(open_rig: OpenRig) -> Rig:
+    """Parts that take the time to send at from a header; bob is registered."""
+    rig = open_rig(policy=Policy(reminders=True), reading=TIMED)
+    rig.register("bob")
+    return rig
+
+
+@pytest.mark.parametrize(
+    ("text", "due"),
+    [
+        ("+90", None),
+        ("+90s", NOW + 90),
+        (" +1h ", NOW + 3600),
+        ("20270115090000", NOW + 3600),
+        ("2027-01-15T10:00:00+01:00", NOW + 3600),
+        ("2027-01-15T08:00:00Z", NOW),
+        ("2027-01-15T07:59:00Z", NOW - 60),
+        ("2027-01-15T07:58:59Z", None),
+        ("", 0),
+        ("143000", None),
+        ("2027011508000", None),
+        ("20270231120000", None),
+        ("tomorrow", None),
+        ("0", None),
+        ("20380119031408", None),
+        ("+9999999999s", None),
+    ],
+)
+def test_when_it_is_due(open_rig: OpenRig, text: str, due: int | None) -> None:
+    rig = open_rig(policy=Policy(reminders=True, zone=UTC), reading=TIMED)
+    if due is None:
+        assert refused(rig, f"X-Send-At: {text}") == 400
+        return
+    stored = rig.silo.accept(request("MESSAGE", "sip:bob@home.lan", f"X-Send-At: {text}"), NOW)
+    assert stored is not None
+    assert stored.due == due
+
+
+def test_without_a_time_it_is_no_reminder(timed: Rig) -> None:
+    timed.write("a")
+    assert [item.message.due for item in timed.box()] == [0]
+    assert timed.silo.has_mail(BOB, NOW)
+
+
+def test_a_reminder_where_reminders_are_off_is_refused(open_rig: OpenRig) -> None:
+    rig = open_rig(reading=TIMED)
+    assert refused(rig, "X-Send-At: +60s") == 400
+    rig.write("a")
+    assert rig.states() == ["a pending"]
+
+
+def test_the_time_may_come_by_order_only(open_rig: OpenRig) -> None:
+    reading = Reading(snd_time=Template.parse("$hdr(X-MSilo-Send-Time)"))
+    rig = open_rig(policy=Policy(reminders=True), reading=reading)
+    assert ordered(rig, "X-MSilo-Send-Time: +60s").due == NOW + 60
+    assert ordered(rig, "X-MSilo-Send-Time: +60s", source=PHONE).due == 0
+    assert ordered(rig, "X-MSilo-Send-Time: nonsense", source=PHONE).due == 0
+
+
+@pytest.mark.parametrize(("expires", "lives"), [(None, 259200), ("60", 60), ("999999", 259200), ("nonsense", 259200)])
+def test_the_life_of_a_reminder_counts_from_its_time(timed: Rig, expires: str | None, lives: int) -> None:
+    stored = timed.silo.accept(request("MESSAGE", "sip:bob@home.lan", f"X-Send-At: +{30 * DAY}s", expires=expires), NOW)
+    assert stored is not None
+    assert stored.due == NOW + 30 * DAY
+    assert stored.expires - stored.due == lives
+
+
+def test_a_reminder_that_is_due_long_after_expire_time_is_sent(timed: Rig) -> None:
+    """The original purges it before (W4)."""
+    timed.silo.accept(request("MESSAGE", "sip:bob@home.lan", "X-Send-At: +30d"), NOW)
+    timed.silo.commit(NOW)
+    timed.now += 30 * DAY
+    assert timed.silo.lapse(timed.now - 1, 9) == 0
+    timed.register("bob")
+    assert texts(timed.wake(BOB)) == ["hello"]
+
+
+def test_what_wants_to_live_no_second_is_refused_as_a_reminder_too(timed: Rig) -> None:
+    assert refused(timed, "X-Send-At: +60s", expires="0") == 480
+
+
+def test_no_reminder_outlives_the_table(open_rig: OpenRig) -> None:
+    rig = open_rig(policy=Policy(expire_time=1000, reminders=True), reading=TIMED)
+    last = LAST_SECOND - 1000 - NOW
+    stored = rig.silo.accept(request("MESSAGE", "sip:bob@home.lan", f"X-Send-At: +{last}s"), NOW)
+    assert stored is not None
+    assert stored.expires == LAST_SECOND
+    rig.silo.turn = Turn()
+    assert refused(rig, f"X-Send-At: +{last + 1}s") == 400
+
+
+def test_a_reminder_that_is_not_due_is_no_mail(timed: Rig) -> None:
+    request_ = request("MESSAGE", "sip:bob@home.lan", "X-Send-At: +60s")
+    timed.silo.accept(request_, NOW)
+    for committed in (False, True):
+        if committed:
+            timed.silo.commit(NOW)
+        assert not timed.silo.has_mail(BOB, NOW)
+        assert not timed.silo.has_mail(BOB, NOW + 59)
+        assert timed.silo.has_mail(BOB, NOW + 60)
+    assert timed.wake(BOB) == []
+    assert timed.states() == ["hello pending"]
+
+
+def test_a_reminder_counts_as_one(timed: Rig) -> None:
+    timed.silo.accept(request("MESSAGE", "sip:bob@home.lan", "X-Send-At: +60s"), NOW)
+    timed.write("a")
+    timed.now += 60
+    (send,) = timed.wake(BOB)
+    (send,) = timed.answer(send, 200)
+    assert send.item.message.body == b"a"
+    timed.answer(send, 200)
+    assert timed.counters() == {"stored_messages": 2, "dumped_messages": 1, "dumped_reminders": 1}
+
+
+@pytest.mark.parametrize(("event", "counter"), [(Event.MISSED, "failed_reminders"), (Event.UNFIT, "failed_reminders")])
+def test_a_failed_reminder_stays_one(timed: Rig, event: Event, counter: str) -> None:
+    timed.silo.accept(request("MESSAGE", "sip:bob@home.lan", "X-Send-At: +60s"), NOW)
+    timed.silo.commit(NOW)
+    (item,) = timed.silo.begin(BOB, 0, 9, NOW + 60)
+    timed.silo.commit(NOW)
+    timed.silo.settle(item, event, NOW + 60, 486, "busy")
+    timed.silo.commit(NOW)
+    (left,) = timed.box()
+    assert (left.reminder, left.message.due, left.message.src) == (True, NOW + 60, "sip:alice@home.lan")
+    assert timed.counters()[counter] == 1
+
+
+def test_a_repeated_reminder_is_stored_once(timed: Rig) -> None:
+    same = request("MESSAGE", "sip:bob@home.lan", "X-Send-At: +60s")
+    timed.silo.accept(same, NOW)
+    timed.silo.commit(NOW)
+    timed.silo.accept(same, NOW + 4)
+    timed.silo.commit(NOW + 4)
+    assert [item.message.due for item in timed.box()] == [NOW + 60]
+
+
+# -- extra_hdrs_avp ------------------------------------------------------------------------------------------------
+def chooses(open_rig: OpenRig, text: str) -> Rig:
+    return open_rig(reading=Reading(headers=Template.parse_lines(text)))
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("X-Kept: $hdr(Subject)", "X-Kept: Hi\r\n"),
+        ("X-One: 1\r\nX-From: $fU", "X-One: 1\r\nX-From: alice\r\n"),
+        ("$hdr(X-Lines)", "X-Inner: 7\r\n"),
+        ("$hdr(X-None)", "Subject: Hi\r\nX-Lines: X-Inner: 7\r\n"),
+        ("X-None: $hdr(X-None)", "X-None: <null>\r\n"),
+        ("X-One: 1\r\n$hdr(X-None)", "X-One: 1\r\n"),
+    ],
+)
+def test_what_is_kept_by_expression(open_rig: OpenRig, text: str, kept: str) -> None:
+    stored = ordered(chooses(open_rig, text), "Subject: Hi", "X-Lines: X-Inner: 7", source=PHONE)
+    assert stored.kept == kept
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["X-Lines: X-MSilo-ID: 1-1", "X-Lines: From: <sip:boss@home.lan>", "X-Lines: v: SIP/2.0/UDP x", "X-Lines: ?"],
+)
+def test_a_phone_that_fills_the_expression_writes_no_header_of_the_frame(open_rig: OpenRig, line: str) -> None:
+    assert ordered(chooses(open_rig, "$hdr(X-Lines)"), line, source=PHONE).kept == ""
+
+
+def test_the_expression_sees_orders_of_a_peer_with_control_only(open_rig: OpenRig) -> None:
+    rig = chooses(open_rig, "$hdr(X-MSilo-Keep)")
+    assert ordered(rig, "X-MSilo-Keep: X-A: 1", "Subject: Hi").kept == "X-A: 1\r\n"
+    assert ordered(rig, "X-MSilo-Keep: X-A: 1", "Subject: Hi", source=PHONE).kept == "Subject: Hi\r\n"
+
+
+def test_what_is_kept_by_expression_counts_towards_the_size(open_rig: OpenRig) -> None:
+    rig = chooses(open_rig, "X-A: $hdr(Subject)\r\nX-B: $hdr(Subject)\r\nX-C: $hdr(Subject)")
+    assert refused(rig, f"Subject: {'x' * 1300}") == 513
+
+
+# -- ignored_types -------------------------------------------------------------------------------------------------
+def test_types_to_forget_are_a_setting(open_rig: OpenRig) -> None:
+    rig = open_rig(reading=Reading(ignored=frozenset({"text/x-noise", "a/b"})))
+    assert rig.silo.accept(request(content_type="Text/X-Noise;v=1"), NOW) is None
+    assert rig.silo.accept(request(content_type="a/b"), NOW) is None
+    assert rig.silo.accept(request(content_type="application/im-iscomposing+xml"), NOW) is not None
+    assert rig.silo.accept(request(content_type=None, body=b""), NOW) is not None
+
+
+# -- max_messages --------------------------------------------------------------------------------------------------
+@pytest.fixture
+def small(open_rig: OpenRig) -> Rig:
+    """A box for two; bob is registered."""
+    rig = open_rig(policy=Policy(max_messages=2, reminders=True), reading=TIMED)
+    rig.register("bob")
+    return rig
+
+
+def is_full(rig: Rig, *more: str, now: int = NOW, **changed: Any) -> bool:
+    """Whether one more message is refused, and if so as it should be."""
+    one, staged = request("MESSAGE", "sip:bob@home.lan", *more, **changed), len(rig.silo.turn.new)
+    try:
+        return rig.silo.accept(one, now) is None
+    except Rejected as refusal:
+        how = refusal.status, refusal.headers, len(rig.silo.turn.new)
+    if how != (480, (("Retry-After", str(FULL_RETRY)),), staged):
+        pytest.fail(f"refused in another way: {how}")
+    return True
+
+
+def test_a_full_box_takes_no_more(small: Rig) -> None:
+    small.write("a", "b")
+    assert is_full(small)
+    small.write("c", to="carl")
+    assert small.states() == ["a pending", "b pending"]
+
+
+def test_messages_of_the_same_turn_count(small: Rig) -> None:
+    assert [is_full(small) for _ in range(3)] == [False, False, True]
+    small.silo.commit(NOW)
+    assert len(small.box()) == 2
+
+
+def test_messages_on_disk_and_of_the_same_turn_count_together(small: Rig) -> None:
+    small.write("a")
+    assert [is_full(small) for _ in range(2)] == [False, True]
+
+
+def test_those_of_others_do_not_count(small: Rig) -> None:
+    small.silo.accept(request("MESSAGE", CARL.uri, to=f"<{CARL.uri}>"), NOW)
+    assert [is_full(small) for _ in range(3)] == [False, False, True]
+
+
+def test_a_repeat_of_what_is_in_a_full_box_is_taken_again(small: Rig) -> None:
+    first = request(body=b"a")
+    small.silo.accept(first, NOW)
+    small.silo.commit(NOW)
+    small.write("b")
+    assert small.silo.accept(first, NOW) is not None
+    small.silo.commit(NOW)
+    assert small.states() == ["a pending", "b pending"]
+
+
+def test_a_repeat_in_the_same_turn_is_taken_again(small: Rig) -> None:
+    first, second = request(body=b"a"), request(body=b"b")
+    for one in (first, second, first, second):
+        assert small.silo.accept(one, NOW) is not None
+    assert is_full(small)
+    small.silo.commit(NOW)
+    assert small.states() == ["a pending", "b pending"]
+
+
+@pytest.mark.parametrize("committed", [False, True])
+def test_a_repeat_takes_no_room(small: Rig, committed: bool) -> None:
+    """One message that came twice leaves room for one more."""
+    first = request(body=b"a")
+    small.silo.accept(first, NOW)
+    if committed:
+        small.silo.commit(NOW)
+    small.silo.accept(first, NOW)
+    assert not is_full(small, body=b"b")
+    assert is_full(small)
+    small.silo.commit(NOW)
+    assert small.states() == ["a pending", "b pending"]
+
+
+def test_a_repeat_of_a_delivered_message_takes_no_room(small: Rig) -> None:
+    first = request(body=b"a")
+    small.silo.accept(first, NOW)
+    small.silo.commit(NOW)
+    small.answer(small.wake(BOB)[0], 200)
+    small.turn()
+    small.silo.accept(first, NOW)
+    assert [is_full(small) for _ in range(3)] == [False, False, True]
+
+
+def test_what_is_over_does_not_count(small: Rig) -> None:
+    """The original counts it until it is purged."""
+    small.write("a", expires="10")
+    small.write("b", expires="11")
+    assert is_full(small, now=NOW + 9)
+    assert not is_full(small, now=NOW + 10)
+
+
+def test_reminders_count(small: Rig) -> None:
+    small.silo.accept(request("MESSAGE", "sip:bob@home.lan", "X-Send-At: +1d"), NOW)
+    small.silo.commit(NOW)
+    assert [is_full(small) for _ in range(2)] == [False, True]
+    assert is_full(small, "X-Send-At: +1d")
+
+
+def test_a_reminder_counts_before_and_after_its_time(small: Rig) -> None:
+    for line in ("X-Send-At: +1d", "X-Send-At: +60d"):
+        small.silo.accept(request("MESSAGE", "sip:bob@home.lan", line), NOW)
+    small.silo.commit(NOW)
+    assert is_full(small)
+    assert is_full(small, now=NOW + 2 * DAY)
+    assert not is_full(small, now=NOW + 30 * DAY)
+
+
+def test_messages_under_way_count_until_they_have_arrived(small: Rig) -> None:
+    small.write("a", "b")
+    (send,) = small.wake(BOB)
+    assert is_full(small)
+    small.answer(send, 200)
+    small.turn()
+    assert not is_full(small)
+
+
+def test_a_box_without_limit(rig: Rig) -> None:
+    for _ in range(50):
+        assert not is_full(rig)
+
+
+def test_what_may_not_be_taken_stays_out_of_the_counters(small: Rig) -> None:
+    small.write("a", "b")
+    assert is_full(small)
+    small.silo.commit(NOW)
+    assert small.counters() == {"stored_messages": 2}
+
+
+# -- what could break out of a header ------------------------------------------------------------------------------
+@pytest.mark.parametrize("call_id", ["c1\rX-Evil: 1", "c1\x00", "c1\x1b[31m"])
+def test_no_call_id_can_start_a_header(rig: Rig, call_id: str) -> None:
+    """With use_mode = 1 it is sent again."""
+    with contextlib.suppress(BadRequest):
+        stored = rig.silo.accept(request(call_id=call_id), NOW)
+        assert stored is not None
+        assert stored.call_id.isprintable()
 
 
 # -- the rest ------------------------------------------------------------------------------------------------------
