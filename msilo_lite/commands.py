@@ -62,7 +62,7 @@ def show(
     if json:
         text = views.body_text(body)
         whole = {"body": text} if text is not None else {"body_base64": views.encoded(body)}
-        views.as_json({**record, "headers": headers.split("\r\n")[:-1], **whole})
+        views.as_json({**record, "headers": headers.splitlines(), **whole})
     else:
         views.message(record, headers, body)
 

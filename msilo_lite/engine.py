@@ -103,9 +103,11 @@ def migrate(connection: sa.Connection, silo: sa.Table) -> None:
         raise StoreError(
             f"the file was written by a newer msilo-lite (schema {have}, this one knows {len(MIGRATIONS)})"
         )
-    if have == len(MIGRATIONS) and sa.inspect(connection).has_table(silo.name):
+    here = sa.inspect(connection)
+    if have == len(MIGRATIONS) and here.has_table(silo.name):
         check_table(connection, silo)
-        return
+        if {index["name"] for index in here.get_indexes(silo.name)} >= {index.name for index in silo.indexes}:
+            return
     with atomic(raw(connection)):
         have = schema_of(connection)  # another process may have been first
         version.create(connection, checkfirst=True)

@@ -19,7 +19,7 @@ from .delivery import WAITING, State
 from .engine import atomic, check_table, open_engine, raw, schema_of, translated
 from .errors import NotFound, StoreError
 from .message import Contact, Recipient, Waiting
-from .rows import box, contact_of, from_db, recipient_of, waiting_of
+from .rows import box, contact_of, from_db, recipient_of, waiting_of, wish_row
 from .schema import MIGRATIONS, Names, contact, counter, daemon, ledger, recipient, silo_table, wish
 
 LARGEST_ID = 2**63 - 1
@@ -170,7 +170,7 @@ class Inbox:
     # -- writing -----------------------------------------------------------------------------------------------------
     def ask(self, verb: str, owner: Aor, now: int, most: int = 0) -> int:
         """Leave a wish for the daemon; returns its id."""
-        row = _wish_row(verb, owner, now, most)
+        row = wish_row(verb, owner, now, most)
         with translated("cannot write"):
             return int(self._c.execute(sa.insert(wish).returning(wish.c.id), row).scalar_one())
 
@@ -184,7 +184,7 @@ class Inbox:
         """Take messages out of the box; returns how many were there, and how many of them were on their way."""
         where = ledger.c.silo_id.in_(ids)
         values = {"state": State.CANCELLED, "settled": now, "reason": "purged", "silo_id": None}
-        row = _wish_row("reload", Aor("", ""), now)
+        row = wish_row("reload", Aor("", ""), now)
         with translated("cannot write"), atomic(raw(self._c)):
             sent = sa.select(sa.func.count()).where(where, ledger.c.state == State.SENDING)
             sending = self._c.execute(sent).scalar_one()
@@ -214,15 +214,3 @@ def _history_of(row: sa.RowMapping) -> History:
         settled=row["settled"],
         msilo_id=row["msilo_id"],
     )
-
-
-def _wish_row(verb: str, owner: Aor, now: int, most: int = 0) -> dict[str, Any]:
-    return {
-        "verb": verb,
-        "username": owner.user,
-        "domain": owner.host,
-        "detail": str(most or ""),
-        "asked": now,
-        "result": "",
-        "done": 0,
-    }

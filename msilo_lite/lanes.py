@@ -57,6 +57,8 @@ class OpenLane:
     "Words and code of a message that let the others pass and is still in the box."
     again: Call | None = None
     "Woken while open: start over when this run fails, or when it may send no more."
+    seen: set[int] = field(default_factory=set)
+    "Silo ids claimed in this run."
     recheck: bool = False
     "Something fell due meanwhile that this run has passed."
     wishes: list[int] = field(default_factory=list)

@@ -159,7 +159,8 @@ class Store:
         for one in settled:
             final = one.state not in (State.PENDING, State.PARKED)
             if final:
-                boxes.append({"row": one.item.silo_id})
+                message = one.item.message
+                boxes.append({"row": one.item.silo_id, "arrived": message.arrived, "src": to_db(message.src)})
             if id(one.item) not in here:
                 continue
             row = {
@@ -181,6 +182,7 @@ class Store:
         ended = [{"user": a.user, "host": a.host, "at": uri} for (a, uri), c in turn.contacts.items() if c is None]
         self._each(self._sql.drop_contact, ended)
         self._each(self._sql.keep_contact, [contact_row(c) for c in turn.contacts.values() if c])
+        self._each(self._sql.ask, turn.asked)
         granted = [{"row": number, "text": json.dumps(result)} for number, result in turn.wishes.items()]
         self._each(self._sql.grant, granted)
 

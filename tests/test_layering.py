@@ -29,7 +29,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("replay",),
     # the parts meet
     ("reception", "checks", "options"),
-    ("courier", "demo"),
+    ("courier", "upkeep", "demo"),
     ("daemon",),
     ("records", "serving"),
     ("errands", "commands"),
@@ -116,7 +116,7 @@ def test_only_views_prints_and_only_the_edge_logs() -> None:
                 if isinstance(node, ast.Name) and node.id == "print"}  # fmt: skip
     logging = {file.stem for file in MODULES if ("logging", False) in imports(file)}
     assert printing == set()
-    assert logging == {"courier", "daemon", "hook", "reception", "serving", "sip"}
+    assert logging == {"courier", "daemon", "hook", "reception", "serving", "sip", "upkeep"}
 
 
 @pytest.mark.parametrize("file", MODULES, ids=lambda file: file.stem)

@@ -107,9 +107,9 @@ def test_its_words_come_from_the_request() -> None:
 
 def test_nothing_of_a_request_can_start_a_header() -> None:
     notices = teller(from_='"$hdr(X-Name)" <sip:silo@home.lan>', contact_="X-About: $hdr(Subject)")
-    out = about(notices, "Subject: a\rX-Evil: 1", "X-Name: b\rX-Evil: 2\x00")
+    out = about(notices, "Subject: a\x0cX-Evil: 1", "X-Name: b\x0cX-Evil: 2\x00")
     assert out is not None
-    assert "\r" not in out.from_
+    assert "\x0c" not in out.from_
     assert "\x00" not in out.from_
     assert dict(out.headers)[b"X-About"] == b"a X-Evil: 1"
 
@@ -256,7 +256,7 @@ def test_a_notice_that_comes_back_is_known() -> None:
         ("Contact: <sip:alice@127.0.0.1:5099;x=y>;expires=60", "sip:alice@127.0.0.1:5099;x=y"),
         ("m: sip:alice@127.0.0.1:5099", "sip:alice@127.0.0.1:5099"),
         ("Contact: <SIP:alice@127.0.0.1>", "SIP:alice@127.0.0.1"),
-        ("Contact: <sips:alice@127.0.0.1>", "sips:alice@127.0.0.1"),
+        ("Contact: <sips:alice@127.0.0.1>", ALICE),
         ("Contact: <sip:alice@phone.home.lan>", "sip:alice@phone.home.lan"),
         ("Contact: <sip:127.0.0.1:5099>", "sip:127.0.0.1:5099"),
         ('Contact: "A, B" <sip:a@127.0.0.1>, <sip:b@127.0.0.1>', "sip:a@127.0.0.1"),

@@ -776,6 +776,23 @@ def test_a_reminder_that_falls_due_while_the_lane_is_open_goes_as_well(timed: Ri
     assert timed.box() == []
 
 
+@pytest.mark.parametrize("answer", [heard(500), NO_ANSWER])
+def test_a_look_for_what_is_due_while_the_lane_is_open_makes_no_storm(rig: Rig, answer: Answer) -> None:
+    """A slow phone that refuses one message: the daemon looks every second, and its back-off still holds."""
+    rig.write("a")
+    refuse(rig, 2, answer)
+    (send,) = rig.due()
+    for _ in range(3):
+        assert rig.due() == []
+    assert rig.answer(send, answer, after=2) == []
+    assert rig.turn() == []
+    left = trouble(rig)
+    assert left is not None
+    assert left[0] is not None
+    assert left[0] >= 60
+    assert [item.attempts for item in rig.box()] == [3]
+
+
 def test_a_failed_reminder_is_tried_again_by_time(timed: Rig) -> None:
     remind(timed, "r", 10)
     timed.now += 10
