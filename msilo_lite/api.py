@@ -105,7 +105,8 @@ class Box:
 
     def _put(self, message: Message, target: str) -> str:
         now = int(time.time())
-        if message.due and not now - SLACK <= message.due <= LAST_SECOND:
+        latest = LAST_SECOND - self._policy.expire_time
+        if message.due and not now - SLACK <= message.due <= latest:
             raise BadRequest(400, "its time is already over, or after January 2038")
         expires = (message.due or now) + self._policy.expire_time
         whole = message.at(now, min(expires, LAST_SECOND), target)
@@ -135,7 +136,7 @@ def _message(
     who = Aor.parse(owner)
     from_, to = parse_address(src), parse_address(dst or who.uri)
     pairs = list(headers.items() if isinstance(headers, Mapping) else headers)
-    raw = body.encode() if isinstance(body, str) else body
+    raw = body.encode("utf-8", "surrogateescape") if isinstance(body, str) else body
     if bad_type(ctype, raw):
         raise BadRequest(400, f"{ctype!r} is not a Content-Type")
     for name, value in pairs:

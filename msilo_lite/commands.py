@@ -147,4 +147,4 @@ def stats(json: AsJson = False, config: ConfigFile = None, db_url: DbUrl = None,
     if json:
         views.as_json(record)
     else:
-        views.facts("statistics", {name: str(number) for name, number in record.items()})
+        views.facts("statistics", {name: str(number) for name, number in record.items()}, exact=True)

@@ -26,6 +26,8 @@ MSILO_ID = 32
 "Bytes an X-MSilo-ID may have: 15 for the number, a dash and 16 random ones."
 HIDDEN = ";hide>"
 "End of a Route that PJSIP follows and does not write."
+LATEST = 2**40
+"A time of another program's row beyond this is no time that a calendar has."
 LATE = 60
 "Seconds after which a reminder says that it is late."
 LATE_HEADER = len("X-MSilo-Late: \r\n") + 10
@@ -135,7 +137,7 @@ def prefix(message: Message, dress: Dress) -> bytes:
     if charset and not _ASCII_BASED.fullmatch(charset[1]):
         return b""
     kind, at = ("Reminder", message.due) if message.due else ("Offline", message.arrived)
-    return f"[{kind} message - {datetime.fromtimestamp(at).ctime()}] ".encode()
+    return f"[{kind} message - {datetime.fromtimestamp(min(max(at, 0), LATEST)).ctime()}] ".encode()
 
 
 _WIRE = ("utf-8", "surrogateescape")

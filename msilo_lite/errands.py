@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .address import Aor
-from .api import Box
+from .api import SLACK, Box
 from .bindings import USUAL_CONTACT
 from .config import Config
 from .daemon import USER_AGENT
@@ -76,10 +76,14 @@ def _header(line: str) -> tuple[str, str]:
 
 def when(text: str, zone: str) -> int:
     """The UTC second that a person means. Raises ConfigError for words that name none."""
+    now = int(time.time())
     try:
-        return in_words(text, int(time.time()), zone_of(zone))
+        due = in_words(text, now, zone_of(zone))
     except ValueError as error:
         raise ConfigError(f"--at: {error}") from error
+    if due < now - SLACK:
+        raise ConfigError(f"--at: {text!r} is already over")
+    return due
 
 
 def exported_to(config: Config, owner: Aor | None, output: Path | None, progress: Progress) -> int:
@@ -92,10 +96,22 @@ def exported_to(config: Config, owner: Aor | None, output: Path | None, progress
         raise ConfigError(f"{output} exists already; name another file") from None
     except OSError as error:
         raise MsiloError(f"cannot write {output}: {error.strerror}") from error
+    try:
+        return _export(config, owner, number, total, progress)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        if output is not None:
+            output.unlink()  # half a file would look like a whole one
+        raise MsiloError(f"cannot write {output or 'the output'}: {error.strerror}") from error
+
+
+def _export(config: Config, owner: Aor | None, number: int, total: int, progress: Progress) -> int:
+    """Write the lines to an open file, which is closed unless it is standard output; returns how many."""
     count = 0
     sys.stdout.flush()
     with (
-        open(number, "w", encoding="utf-8", closefd=output is not None) as file,
+        open(number, "w", encoding="utf-8", closefd=number != 1) as file,
         progress(total, "exporting") as update,
     ):
         for count, record in enumerate(exported(config.db_file, config.names, owner), 1):

@@ -75,6 +75,12 @@ class Statements:
             .limit(_P("most"))
             .offset(_n(0))
         )
+        here = sa.select(silo.c.id).where(silo.c.id == ledger.c.silo_id)
+        self.close_vanished = _sql(
+            sa.update(ledger)
+            .where(ledger.c.silo_id.is_not(None), ~here.exists())
+            .values(silo_id=sa.null(), state=_n(State.CANCELLED), settled=_P("at"), reason=_P("why"))
+        )
         self.highest_silo = _used(silo, "id")
 
     def _for_ledger(self) -> None:

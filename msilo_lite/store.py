@@ -233,7 +233,7 @@ class Store:
         with translated("cannot read"):
             self._refresh_ids()
             found = [self._waiting(row) for row in self._run(self._sql.lapsed, now=now, most=most)]
-        return [item for item in found if item.state is not State.SENDING]
+        return [item for item in found if item.state is not State.SENDING and item.message.expires <= now]
 
     def _waiting(self, row: sqlite3.Row) -> Waiting:
         """A row of the box with its ledger; a ledger that belongs to another message does not count."""
@@ -291,6 +291,11 @@ class Store:
             if found:
                 self._run(self._sql.recover, why="the daemon stopped before the answer came")
             return found
+
+    def close_vanished(self, now: int) -> int:
+        """End the ledger of messages that another program took out of the box; returns how many. Reads all."""
+        with translated("cannot write"):
+            return self._run(self._sql.close_vanished, at=now, why="taken out by another program").rowcount
 
     def prune(self, before: int, most: int) -> int:
         """Forget history and finished wishes older than `before`; returns how many rows of history went."""

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from .address import Aor, parse_address, parse_uri
-from .compose import Dress, fits
-from .engine import check_table, open_engine, translated
-from .errors import BadRequest, MsiloError
+from .compose import LATEST, Dress, fits
+from .engine import check_table, open_engine, schema_of, translated
+from .errors import BadRequest, MsiloError, StoreError
 from .inbox import Inbox
 from .message import Message, Turn, Waiting
 from .rows import bare, from_db, waiting_of
@@ -29,6 +29,7 @@ from .wire import bad_header, bad_type, kept_lines
 
 BATCH = 500
 "Messages of one commit: a daemon waits for none of them long."
+RAW = ("utf-8", "surrogateescape")
 SQLITE = b"SQLite format 3\x00"
 FORMAT = 1
 "Number of this form of the lines."
@@ -114,14 +115,28 @@ def imported(source: Path, into: Store, fit: Fit, now: int, names: Names, update
     """
     moved, done = Moved(), 0
     messages = kamailio_messages(source, names, moved) if is_sqlite(source) else lines(source)
-    while batch := list(islice(messages, BATCH)):
+    while True:
+        batch, problem = _batch(messages)
+        if not batch and problem is None:
+            return moved
         good = [one for one in (_living(one, fit) for one in batch) if _fits(one, fit, now, moved)]
         fresh = into.write(Turn(new=good), now) if good else frozenset[bytes]()
         moved.taken += len(fresh)
         moved.known += len(good) - len(fresh)
         done += len(batch)
         update(done)
-    return moved
+        if problem:
+            raise problem
+
+
+def _batch(messages: Iterator[Message]) -> tuple[list[Message], BadLine | None]:
+    """The next messages, and what ended them before their time."""
+    batch: list[Message] = []
+    try:
+        batch.extend(islice(messages, BATCH))
+    except BadLine as problem:
+        return batch, problem
+    return batch, None
 
 
 def _living(message: Message, fit: Fit) -> Message:
@@ -162,6 +177,10 @@ def kamailio_messages(source: Path, names: Names, moved: Moved) -> Iterator[Mess
         engine = open_engine(source, readonly=True)
         try:
             with engine.connect() as connection:
+                if schema_of(connection):
+                    raise StoreError(
+                        f"{source} is a file of msilo-lite itself; `export` there, and import what that gives"
+                    )
                 check_table(connection, silo)
                 for row in connection.execute(bare(names)).mappings():
                     stranger = _stranger({str(key): value for key, value in row.items()}, moved)
@@ -207,11 +226,11 @@ def _read_line(line: str, number: int) -> Message:
 def _message(what: dict[str, Any], line: str) -> Message:
     if what.get("format", FORMAT) != FORMAT:
         raise ValueError(f"format {what['format']} is not known")
-    body = (
-        what["body"].encode("utf-8", "surrogateescape")
-        if "body" in what
-        else base64.b64decode(what["body_base64"], validate=True)
-    )
+    texts = [what[name] for name in ("from", "to", "ctype", "call_id", "owner")] + [what.get("target") or ""]
+    for value in (*texts, *what["headers"]):
+        value.encode(*RAW)
+    text = what.get("body")
+    body = base64.b64decode(what["body_base64"], validate=True) if text is None else text.encode(*RAW)
     key = bytes.fromhex(what["key"]) if what.get("key") else hashlib.sha256(line.strip().encode()).digest()[:16]
     from_, to = parse_address(what["from"], tel=True), parse_address(what["to"], tel=True)
     pairs = [header.partition(":")[::2] for header in what["headers"]]
@@ -219,7 +238,6 @@ def _message(what: dict[str, Any], line: str) -> Message:
         raise ValueError("a header that cannot be kept")
     if what.get("target"):
         parse_uri(what["target"])
-    what["call_id"].encode("utf-8", "surrogateescape")
     return Message(
         owner=Aor.parse(what["owner"]),
         src=from_.uri,
@@ -239,4 +257,7 @@ def _message(what: dict[str, Any], line: str) -> Message:
 
 
 def _seconds(text: str) -> int:
-    return int(datetime.fromisoformat(text).timestamp())
+    at = int(datetime.fromisoformat(text).timestamp())
+    if not 0 <= at <= LATEST:
+        raise ValueError(f"{text} is no time that a message can have")
+    return at

@@ -45,6 +45,8 @@ class Upkeep:
         "Up to which reminder, by due time and id, their owners were called."
         self._look_again = 0.0
         "When to look at what another program may have put into the box; 0: nobody wrote."
+        self._others_wrote = False
+        "Whether another program has written since the last purge of history."
         self._taken: set[int] = set()
         "Wishes that are being granted."
 
@@ -89,6 +91,7 @@ class Upkeep:
         if seen == self._seen:
             return
         self._look_again = self._look_again or now + FOREIGN_PAUSE
+        self._others_wrote = True
         wishes = self._store.wishes()
         self._taken &= {wish.number for wish in wishes}
         for wish in wishes:
@@ -129,6 +132,10 @@ class Upkeep:
 
     def _prune(self, now: int) -> None:
         """History that is old enough goes, in short commits."""
+        gone = self._store.close_vanished(now) if self._others_wrote else 0
+        self._others_wrote = False
+        if gone:
+            self._silo.turn.count("vanished_messages", gone)
         for _ in range(PRUNE_MOST):
             if self._store.prune(now - self._config.history_time, PURGE_BATCH) < PURGE_BATCH:
                 return

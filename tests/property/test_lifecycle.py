@@ -20,9 +20,9 @@ from msilo_lite.address import Aor
 from msilo_lite.delivery import STEP_ASIDE_AFTER
 from msilo_lite.errors import Rejected, SipError
 from msilo_lite.inbox import Inbox
+from msilo_lite.lanes import Send
 from msilo_lite.policy import Policy
 from msilo_lite.pseudo import Template
-from msilo_lite.replay import Send
 from msilo_lite.silo import Reading
 from msilo_lite.wire import Answer, Request
 from tests.unit.kit import BOB, CARL, NO_ANSWER, NOW, PROXY, Rig, heard, request

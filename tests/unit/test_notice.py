@@ -54,10 +54,10 @@ def teller(proxy: str | None = PROXY, bindings: tuple[Contact, ...] = (), **chan
 
 def about(
     notices: Notices, *more: str, what: Message | None = None, now: int = NOW, orders: Orders | None = None,
-    mark: str = "notice-1", **changed: str | None,
+    mark: str = "notice-1", body: bytes = b"hello", **changed: str | None,
 ) -> Outgoing | None:  # fmt: skip
     """The notice about a message that was stored for a request."""
-    got = request("MESSAGE", "sip:bob@home.lan", *more, **changed)
+    got = request("MESSAGE", "sip:bob@home.lan", *more, body=body, **changed)
     from_ = parse_address(got.get("from") or "", tel=True)
     stored = what or message(from_=from_.text, src=from_.uri)
     stored = replace(stored, arrived=now)
@@ -96,7 +96,7 @@ def test_its_words_come_from_the_request() -> None:
     )
     out = about(
         notices, "Subject: Zoë", to='"Bob" <sip:bobby@home.lan>', call_id="c7", from_="<sip:alice@x.lan>", body=b"\xff"
-    )  # type: ignore[arg-type]  # a body
+    )
     assert out is not None
     assert out.from_ == '"bobby" <sip:bob@home.lan>'
     assert out.to == "<sip:alice@x.lan>"

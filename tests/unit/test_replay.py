@@ -793,6 +793,37 @@ def test_a_look_for_what_is_due_while_the_lane_is_open_makes_no_storm(rig: Rig, 
     assert [item.attempts for item in rig.box()] == [3]
 
 
+def test_a_reminder_that_falls_due_while_its_owner_waits_for_a_limited_run_goes_as_well(open_rig: OpenRig) -> None:
+    """Somebody else has the only lane; bob was called for one message, and his reminder is the second."""
+    reading = Reading(snd_time=Template.parse("$hdr(X-Send-At)"))
+    rig = open_rig(proxy=PROXY, most=1, policy=Policy(reminders=True), reading=reading)
+    rig.write("c", to="carl")
+    rig.write("a")
+    remind(rig, "r", 10)
+    (send,) = rig.wake(CARL)
+    assert wake_for(rig, 1) == []
+    rig.now += 10
+    assert ripe(rig, NOW) == []
+    went = deliver(rig, rig.answer(send, 200))
+    for _ in range(3):
+        went += deliver(rig, rig.turn() + rig.due())
+    assert went == ["a", "r"]
+
+
+def test_a_reminder_that_falls_due_while_a_limited_run_fails_goes_as_well(timed: Rig) -> None:
+    """The phone is busy and was called for one message meanwhile: that one goes first, and then the reminder."""
+    timed.write("a", "b")
+    remind(timed, "r", 10)
+    (send,) = wake_for(timed, 1)
+    wake_for(timed, 1)
+    timed.now += 10
+    assert ripe(timed, NOW) == []
+    went = deliver(timed, timed.answer(send, 486))
+    for _ in range(3):
+        went += deliver(timed, timed.turn() + timed.due())
+    assert "r" in went
+
+
 def test_a_failed_reminder_is_tried_again_by_time(timed: Rig) -> None:
     remind(timed, "r", 10)
     timed.now += 10

@@ -290,7 +290,7 @@ def test_no_order_is_ever_kept(rig: Rig) -> None:
 
 
 def test_one_request_for_two_owners_is_two_messages(rig: Rig) -> None:
-    same = {"call_id": "c1", "from": "<sip:alice@home.lan>;tag=1"}
+    same: dict[str, Any] = {"call_id": "c1", "from": "<sip:alice@home.lan>;tag=1"}
     for owner in ("bob", "carl", "bob"):
         ordered(rig, f"X-MSilo-Owner: sip:{owner}@home.lan", **same)
     rig.silo.commit(NOW)
