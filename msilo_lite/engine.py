@@ -132,9 +132,14 @@ def migrate(connection: sa.Connection, silo: sa.Table) -> None:
         connection.exec_driver_sql(f"PRAGMA user_version = {len(MIGRATIONS)}")
 
 
+def has_table(connection: sa.Connection, name: str) -> bool:
+    """Whether a file has a table of that name."""
+    return sa.inspect(connection).has_table(name)
+
+
 def check_table(connection: sa.Connection, silo: sa.Table) -> None:
     """Whether msilo's table is what we take it for. Raises StoreError that names the setting to change."""
-    if not sa.inspect(connection).has_table(silo.name):
+    if not has_table(connection, silo.name):
         raise StoreError(f"it has no table {silo.name}; db_table names msilo's table")
     found = {column["name"] for column in sa.inspect(connection).get_columns(silo.name)}
     missing = [column.name for column in silo.c if column.name not in found]

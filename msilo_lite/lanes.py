@@ -18,6 +18,8 @@ class Call:
     "Commands that wait for its end."
     room: int | None = 0
     "Messages to send at the most; None: all."
+    recheck: bool = False
+    "Something fell due meanwhile, which the limit must not leave behind."
 
     def join(self, wish: int | None, most: int) -> None:
         """One more wants the same."""

@@ -83,7 +83,9 @@ class Replay:
         """The back-off of an owner is over, or a reminder is due; what follows is set by how this run ends."""
         if owner in self._lanes:
             self._lanes[owner].recheck = True
-        elif owner not in self._queue:  # who waits there may have a limit
+        elif owner in self._queue:  # who waits there may have a limit
+            self._queue[owner].recheck = True
+        else:
             self._enqueue(owner, None)
 
     def is_expected(self, owner: Aor) -> bool:
@@ -122,7 +124,7 @@ class Replay:
         while self._queue and len(self._lanes) < self._most:
             owner = next(iter(self._queue))
             call = self._queue.pop(owner)
-            lane = OpenLane(owner, wishes=call.wishes, room=call.room)
+            lane = OpenLane(owner, wishes=call.wishes, room=call.room, recheck=call.recheck)
             self._lanes[owner] = self._hungry[owner] = lane
         for lane in list(self._hungry.values()):
             if self._silo.unwritten(lane.owner):
@@ -315,7 +317,7 @@ class Replay:
         self._lanes.pop(lane.owner, None)
         self._hungry.pop(lane.owner, None)
         if lane.again and not self._stopped:  # the phone registered again meanwhile, perhaps somewhere else
-            self._queue[lane.owner] = Call(lane.wishes + lane.again.wishes, lane.again.room)
+            self._queue[lane.owner] = Call(lane.wishes + lane.again.wishes, lane.again.room, lane.recheck)
             return
         if now < self.held_until:
             soon = self.held_until

