@@ -27,7 +27,8 @@ _ANY_HOST = re.compile(
 )
 _STAND_IN = "host.invalid"
 _ADDR_SPEC = re.compile(r"\s*(?P<uri>[A-Za-z][A-Za-z0-9+.-]*:[^\s<>\"]*)\s*")
-_NAME_ADDR = re.compile(r'\s*(?P<name>"(?:[^"\\]|\\.)*"|[^"<>\\]*?)\s*<(?P<uri>[^<>]*)>\s*')
+_NAME_ADDR = re.compile(r'(?P<name>"(?:[^"\\]|\\.)*"|[^"<>\\]*)\s*<(?P<uri>[^<>]*)>')
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _TEL = re.compile(r"(?i)tel:[0-9A-F*#+.()-]+(;[^\s<>\"]*)?")
 _TOKENS = re.compile(r"[A-Za-z0-9.!%*_+`'~ -]+")
 _LIST_ITEM = re.compile(r'(?:"(?:[^"\\]|\\.)*"|<[^>]*>|[^,"<])+')
@@ -149,13 +150,13 @@ def parse_address(text: str, *, tel: bool = False) -> NameAddr:
 @lru_cache(maxsize=4096)
 def _name_addr(text: str, tel: bool) -> tuple[str, str]:
     """The part of an address that repeats, without its parameters: in angle brackets, and the URI alone."""
-    form = _ADDR_SPEC.fullmatch(text) or _NAME_ADDR.fullmatch(text)
-    if form is None:
+    form = _ADDR_SPEC.fullmatch(text) or _NAME_ADDR.fullmatch(text.strip())
+    if form is None or _CONTROL.search(text):  # one could break out of the header it is sent in
         raise BadRequest(400, f"{text!r} is not an address")
     uri = form["uri"].strip()
     if not (tel and _TEL.fullmatch(uri)):
         parse_uri(uri)
-    name = form.groupdict().get("name") or ""
+    name = (form.groupdict().get("name") or "").strip()
     if name and not name.startswith('"') and not _TOKENS.fullmatch(name):
         name = f'"{name}"'  # more than tokens and yet no quotes (RFC 3261 25.1), as many phones send it
     return f"{name} <{uri}>".strip(), uri
@@ -185,6 +186,12 @@ def same_uri(a: str, b: str) -> bool:
         and left.host.lower() == right.host.lower()
         and all(mine[key] == other[key] for key in shared)
     )
+
+
+def next_host(uri: str) -> str:
+    """The host that a request to this URI is sent to, without brackets: `maddr` before the host (RFC 3261 19.1.1)."""
+    parsed = parse_uri(uri)
+    return (parsed.parameters.get("maddr") or parsed.host).strip("[]")
 
 
 def is_literal(host: str) -> bool:

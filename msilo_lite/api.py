@@ -20,14 +20,16 @@ from types import TracebackType
 from typing import Self
 
 from .address import Aor, parse_address
+from .bindings import USUAL_CONTACT
 from .compose import Dress, fits
 from .errors import BadRequest
 from .inbox import Inbox
 from .message import Message, Turn
 from .policy import LAST_SECOND, Policy
+from .rows import wish_row
 from .schema import Names
 from .store import Store
-from .wire import OWN_PREFIX, bad_header
+from .wire import bad_header, bad_type
 
 TEXT = "text/plain;charset=utf-8"
 SLACK = 2
@@ -38,15 +40,22 @@ class Box:
     """A file of msilo-lite, made where there is none. Methods raise StoreError when the file cannot be written."""
 
     def __init__(
-        self, file: str | Path, *, names: Names | None = None, expire_time: int = 259200, dress: Dress | None = None
+        self,
+        file: str | Path,
+        *,
+        names: Names | None = None,
+        expire_time: int = 259200,
+        dress: Dress | None = None,
+        room: int = USUAL_CONTACT,
     ) -> None:
         """`names`: msilo's table and columns where they are called otherwise. `expire_time`: seconds.
 
-        `dress`: what the daemon adds to each message, so that none is taken that it could not send.
+        `dress`: what the daemon adds to each message, and `room`: bytes that a Contact may have, so that none is taken
+        that it could not send.
         """
         self._file, self._names = Path(file), names or Names()
         self._policy = Policy(expire_time)
-        self._dress = dress or Dress("msilo-lite")
+        self._dress, self._room = dress or Dress("msilo-lite"), room
         self._store = Store(self._file, self._names)
 
     def m_store(
@@ -96,15 +105,14 @@ class Box:
 
     def _put(self, message: Message, target: str) -> str:
         now = int(time.time())
-        if message.due and message.due < now - SLACK:
-            raise BadRequest(400, "its time is already over")
+        latest = LAST_SECOND - self._policy.expire_time
+        if message.due and not now - SLACK <= message.due <= latest:
+            raise BadRequest(400, "its time is already over, or after January 2038")
         expires = (message.due or now) + self._policy.expire_time
         whole = message.at(now, min(expires, LAST_SECOND), target)
-        fits(whole, self._dress, 0)
-        self._store.write(Turn(new=[whole]), now)
-        with closing(Inbox(self._file, self._names)) as inbox:
-            verb = "try" if whole.due and whole.due <= now + SLACK else "look"
-            inbox.ask(verb, whole.owner, now)
+        fits(whole, self._dress, self._room)
+        verb = "try" if whole.due and whole.due <= now + SLACK else "look"
+        self._store.write(Turn(new=[whole], asked=[wish_row(verb, whole.owner, now)]), now)
         return str(whole.owner)
 
     def __enter__(self) -> Self:
@@ -128,9 +136,12 @@ def _message(
     who = Aor.parse(owner)
     from_, to = parse_address(src), parse_address(dst or who.uri)
     pairs = list(headers.items() if isinstance(headers, Mapping) else headers)
-    for name, value in (*pairs, ("Content-Type", ctype)):
-        if bad_header(name, value) or name.lower().startswith(OWN_PREFIX):
-            raise BadRequest(400, f"{name!r}: {value!r} is not a header that can be sent")
+    raw = body.encode("utf-8", "surrogateescape") if isinstance(body, str) else body
+    if bad_type(ctype, raw):
+        raise BadRequest(400, f"{ctype!r} is not a Content-Type")
+    for name, value in pairs:
+        if bad_header(name, value):
+            raise BadRequest(400, f"'{name}: {value}' is not a header that can be kept")
     return Message(
         owner=who,
         src=from_.uri,
@@ -138,7 +149,7 @@ def _message(
         from_=from_.text,
         to=to.text,
         ctype=ctype,
-        body=body.encode() if isinstance(body, str) else body,
+        body=raw,
         kept="".join(f"{name}: {value}\r\n" for name, value in pairs),
         arrived=0,
         expires=0,

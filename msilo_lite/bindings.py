@@ -59,6 +59,10 @@ class Bindings:
         turn.contacts[aor, uri] = None
         return True
 
+    def owners(self) -> list[Aor]:
+        """Everybody who has a binding."""
+        return list(self._of)
+
     def newest(self, aor: Aor, now: float) -> Contact | None:
         """The binding set last that is alive and takes MESSAGE."""
         alive = [one for one in self._of.get(aor, {}).values() if one.expires > now and one.takes_message]

@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 
 from .config import Config
-from .errors import MsiloError, NotFound, StoreError
+from .errors import MsiloError, NotFound, NotOurs, StoreError
 from .inbox import Inbox
 from .lock import is_served
 from .sources import Loaded
@@ -65,6 +65,8 @@ def _database(config: Config) -> Iterator[Finding]:
             yield from _inside(config, inbox)
     except NotFound:
         yield Finding(*_may_be_made(file))
+    except NotOurs as error:
+        yield Finding(FINE, "database", f"{error}, which makes them and puts the file into WAL mode")
     except StoreError as error:
         yield Finding(WRONG, "database", f"{error}; `msilo-lite check` again after mending, nothing was changed")
     except MsiloError as error:
@@ -73,6 +75,8 @@ def _database(config: Config) -> Iterator[Finding]:
 
 def _may_be_made(file: Path) -> tuple[str, str, str]:
     place = next(folder for folder in file.parents if folder.exists())
+    if not place.is_dir():
+        return WRONG, "database", f"{file} cannot be made: {place} is no folder"
     if os.access(place, os.W_OK | os.X_OK):
         return FINE, "database", f"{file} does not exist yet; `serve` makes it"
     return WRONG, "database", f"{file} cannot be made: {place} is not writable for this user"

@@ -62,7 +62,7 @@ def show(
     if json:
         text = views.body_text(body)
         whole = {"body": text} if text is not None else {"body_base64": views.encoded(body)}
-        views.as_json({**record, "headers": headers.split("\r\n")[:-1], **whole})
+        views.as_json({**record, "headers": headers.splitlines(), **whole})
     else:
         views.message(record, headers, body)
 
@@ -139,11 +139,7 @@ def retry(
 
     settings = loaded_from(config, chosen, db_url=db_url).config
     done = retrying(settings, selected(settings, numbers or [], aor(to) if to else None))
-    say(
-        f"{counted(done)} will be sent again."
-        if done
-        else "None of them is parked or handed over."
-    )
+    say(f"{counted(done)} will be sent again." if done else "None of them is parked or handed over.")
 
 
 @app.command("status", epilog="Example: msilo-lite status --json")
@@ -170,4 +166,4 @@ def stats(json: AsJson = False, config: ConfigFile = None, db_url: DbUrl = None,
     if json:
         views.as_json(record)
     else:
-        views.facts("statistics", {name: str(number) for name, number in record.items()})
+        views.facts("statistics", {name: str(number) for name, number in record.items()}, exact=True)

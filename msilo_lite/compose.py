@@ -12,7 +12,7 @@ from datetime import datetime
 from .errors import BadRequest
 from .message import Message, Waiting
 from .policy import MAX_REQUEST, RECEIVE_BUFFER, sip_date
-from .wire import Outgoing, media_type
+from .wire import Outgoing, kept_lines, media_type
 
 IDENTITY = frozenset({"p-asserted-identity", "p-preferred-identity"})
 "Claims that hold inside a trust domain only (RFC 3325 5): not sent outside of it."
@@ -26,6 +26,8 @@ MSILO_ID = 32
 "Bytes an X-MSilo-ID may have: 15 for the number, a dash and 16 random ones."
 HIDDEN = ";hide>"
 "End of a Route that PJSIP follows and does not write."
+LATEST = 2**40
+"A time of another program's row beyond this is no time that a calendar has."
 LATE = 60
 "Seconds after which a reminder says that it is late."
 LATE_HEADER = len("X-MSilo-Late: \r\n") + 10
@@ -35,7 +37,8 @@ _ASCII_BASED = re.compile(
 )
 _CHARSET = re.compile(r'(?i);\s*charset\s*=\s*"?([^";\s]*)')
 _ENCODED = re.compile(r"(?im)^(?:content-encoding|content-transfer-encoding|e)\s*:\s*(?!identity|7bit|8bit|binary)\S")
-_NAMED = re.compile(r'\s*("(?:[^"\\]|\\.)*"|[^<"]*?)\s*<')
+_CALL_ID = re.compile(r"[!-~]+")
+"What RFC 3261 25.1 lets a Call-ID have, roughly: no blanks, no control characters."
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +75,9 @@ def replay(
     more = len(extra.encode(*_WIRE)) + max(0, _size(target) - _size(message.target or message.owner.uri))
     more += sum(_size(f"Route: {route}\r\n") for route in routes if not route.endswith(HIDDEN))
     if extra and not item.reminder and replay_size(message, dress) + more <= MAX_REQUEST:
-        headers += [pair for pair in _lines(extra) if pair[0].lower() != "content-type"]
-    headers += [pair for pair in _lines(message.kept) if trusted or pair[0].lower() not in IDENTITY]
-    if dress.keep_call_id and message.call_id:
+        headers += [pair for pair in kept_lines(extra) if pair[0].lower() != "content-type"]
+    headers += [pair for pair in kept_lines(message.kept) if trusted or pair[0].lower() not in IDENTITY]
+    if dress.keep_call_id and _CALL_ID.fullmatch(message.call_id):
         call_id = message.call_id
     return Outgoing(
         target,
@@ -82,10 +85,15 @@ def replay(
         message.to,
         call_id,
         tuple((_bytes(name), _bytes(value)) for name, value in headers),
-        _bytes(message.ctype),
+        _bytes(_type(message)),
         prefix(message, dress) + message.body,
         routes,
     )
+
+
+def _type(message: Message) -> str:
+    """The Content-Type; a body never goes without one, since PJSIP would drop it."""
+    return message.ctype or ("text/plain" if message.body else "")
 
 
 def sender(message: Message, dress: Dress) -> str:
@@ -97,8 +105,7 @@ def sender(message: Message, dress: Dress) -> str:
 
 def _name(message: Message) -> str:
     """What a phone shows of a sender, ready to stand between quotes (RFC 3261 25.1, quoted-string)."""
-    found = _NAMED.match(message.from_)
-    name = (found[1] if found else "").strip()
+    name = message.from_.rpartition("<")[0].strip()
     if name.startswith('"') and name[1:-1].strip():
         return name[1:-1]
     bare = name.strip('" ') or message.src.partition(":")[2].partition(";")[0]
@@ -132,13 +139,7 @@ def prefix(message: Message, dress: Dress) -> bytes:
     if charset and not _ASCII_BASED.fullmatch(charset[1]):
         return b""
     kind, at = ("Reminder", message.due) if message.due else ("Offline", message.arrived)
-    return f"[{kind} message - {datetime.fromtimestamp(at).ctime()}] ".encode()
-
-
-def _lines(block: str) -> list[tuple[str, str]]:
-    """The headers of a block of lines ended by CR LF."""
-    pairs = (line.partition(":") for line in block.split("\r\n"))
-    return [(name, value.strip()) for name, colon, value in pairs if colon]
+    return f"[{kind} message - {datetime.fromtimestamp(min(max(at, 0), LATEST)).ctime()}] ".encode()
 
 
 _WIRE = ("utf-8", "surrogateescape")
@@ -156,7 +157,7 @@ def _size(text: str) -> int:
 def replay_size(message: Message, dress: Dress) -> int:
     """Bytes of the longest request that carries this message to its AoR, with every header PJSIP and we add."""
     target = message.target or message.owner.uri
-    values = (target, sender(message, dress), message.to, message.kept, message.ctype)
+    values = (target, sender(message, dress), message.to, message.kept, _type(message))
     own = len(f"Date: {sip_date(0)}\r\nX-MSilo-ID: \r\nUser-Agent: {dress.user_agent}\r\n") + MSILO_ID
     own += max(CALL_ID, _size(message.call_id)) if dress.keep_call_id else CALL_ID
     own += dress.signature + _size(target) if dress.signature else 0

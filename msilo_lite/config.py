@@ -39,6 +39,9 @@ def default_db_url() -> str:
     return f"sqlite:///{Path(platformdirs.user_data_dir(APP)) / 'silo.sqlite'}"
 
 
+PEER_EXAMPLE = '[{"address": "192.168.1.10", "control": true}]'
+
+
 class Peer(BaseModel):
     """What one network may do beyond being served."""
 
@@ -50,7 +53,7 @@ class Peer(BaseModel):
     "Whether its requests may steer the silo with X-MSilo-* headers."
     trust_2xx: Trust | None = None
     "How far its 2xx is believed; unset: the setting of that name."
-    max_body: int | None = Field(None, ge=0)
+    max_body: Annotated[int | None, Field(ge=0)] = None
     "Bytes of a body that it carries whole; unset: the setting of that name."
 
     @field_validator("address")
@@ -153,12 +156,18 @@ class Config(Parameters):
     @field_validator("peer", mode="before")
     @classmethod
     def _decode_peers(cls, value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
         try:
-            return json.loads(value)
+            found = json.loads(value or "[]") if isinstance(value, str) else value
         except ValueError:
-            raise ValueError('write it as JSON: [{"address": "192.168.1.10", "control": true}]') from None
+            found = None
+        if not isinstance(found, list | tuple):
+            raise ValueError(f"write it as JSON: {PEER_EXAMPLE}")
+        for one in found:
+            if not isinstance(one, Peer) and not (isinstance(one, dict) and "address" in one):
+                raise ValueError(f"each needs an address: {PEER_EXAMPLE}")
+            if isinstance(one, dict) and (wrong := one.keys() - Peer.model_fields.keys()):
+                raise ValueError(f"{min(wrong)} is not a key of a peer; {', '.join(Peer.model_fields)} are")
+        return found
 
     @field_validator("store_hook", mode="before")
     @classmethod

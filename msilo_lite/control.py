@@ -42,6 +42,9 @@ def orders_of(request: Request) -> Orders:
     """The orders in a request. Raises BadRequest (400) for one that cannot be understood: never half-obeyed."""
     if not any(key.startswith(OWN_PREFIX) for key, _ in request.headers):
         return Orders()
+    ours = [key for key, _ in request.headers if key.startswith(OWN_PREFIX)]
+    if len(set(ours)) != len(ours):  # a PBX that adds its own and forgets to take a phone's away
+        raise BadRequest(400, "one of the X-MSilo headers stands there twice")
     owner = request.get("x-msilo-owner")
     return Orders(
         owner=None if owner is None else _address(owner, "X-MSilo-Owner").uri,

@@ -46,6 +46,9 @@ class Courier:
             self._asker.send(self._token, notice)
         except SipError as error:
             self.ended(self._token, Answer(503, str(error), local=True))
+        except Exception as error:  # our fault: the message is safe, only its notice is not
+            log.exception("a notice failed inside the silo")
+            self.ended(self._token, Answer(500, type(error).__name__, local=True))
 
     def ended(self, token: int, answer: Answer) -> bool:
         """The end of a request; whether it was a notice."""

@@ -16,10 +16,10 @@ from functools import lru_cache
 from ipaddress import ip_address
 
 from . import __version__, wire
-from .address import Endpoint, is_literal, parse_address, parse_uri
+from .address import Endpoint, is_literal, next_host, parse_address
 from .asker import Asker
 from .bindings import USUAL_CONTACT, Bindings
-from .compose import LATE, hidden_route, replay
+from .compose import hidden_route, replay
 from .config import Config
 from .courier import Courier
 from .digest import Credentials
@@ -35,6 +35,7 @@ from .silo import Places, Silo
 from .sip import Agent
 from .store import Store
 from .terms import dress_of, extra_lines, policy_of, reading_of
+from .upkeep import Upkeep
 from .ways import NO_WAY, Ways
 from .wire import Answer, Incoming, Request
 
@@ -51,10 +52,6 @@ LAZY_MOST = 64
 "Settled deliveries that are committed without waiting."
 IDLE_MS = 100
 "Milliseconds the loop sleeps at the most."
-PURGE_BATCH = 500
-"Rows the cleaner takes in one commit."
-PRUNE_MOST = 20
-"Such batches of history in one run."
 GRACE_SECONDS = 34
 "How long a stop waits for answers: PJSIP gives up after 32 s (RFC 3261 17.1.2.2, Timer F)."
 RETRY_AFTER = (("Retry-After", "5"),)
@@ -79,7 +76,7 @@ class Daemon:
         self._silo = Silo(self._store, policy_of(config), places, self._dress, room, reading_of(config))
         self._bindings = Bindings(self._store.contacts())
         troubled = {one.owner: one for one in self._store.recipients()}
-        ways = Ways(self._bindings, proxy, extra_lines(config, None), config.hop)
+        ways = Ways(self._bindings, proxy, extra_lines(config, None), config.hop, asks=bool(config.extra_hdrs))
         self._replay = Replay(self._silo, ways, config.max_in_flight, troubled, config.max_attempts)
         self._scheduler = Scheduler(
             config.settle, config.check_time, config.clean_period, config.send_time or REMIND_TICK
@@ -93,8 +90,7 @@ class Daemon:
         )
         self._hook = Hook(config.store_hook)
         self._courier = Courier(self._asker, self._hook, lambda name: self._silo.turn.count(name))
-        self._reminded = (0, 0)
-        "Up to which reminder, by due time and id, their owners were called."
+        self._upkeep = Upkeep(config, self._store, self._silo, self._replay, self._bindings, self._reception)
         self._serving = serving
         stranded = [one.owner for one in troubled.values() if one.reason == NO_WAY] if proxy else []
         for owner in (*interrupted, *stranded):  # a proxy was set meanwhile
@@ -104,8 +100,6 @@ class Daemon:
         self._to_answer: list[tuple[int, int, Headers]] = []
         self._last_commit = time.monotonic()
         self._broken_until = 0.0
-        self._unclean = False
-        self._seen = -1
         self._trusts = lru_cache(maxsize=1024)(self._is_trusted)
         self.stopping = False
         self._started = int(clock())
@@ -248,62 +242,9 @@ class Daemon:
                     self._replay.retry(owner)
             if not self.stopping:
                 self._liaison.tick(now)
-            if due.wishes:
-                self._look_for_wishes(int(now))
-            if due.reminders and self._serving and not self.stopping:
-                self._remind(int(now))
-            self._clean(now, start=due.clean)
-            if due.purge:
-                self._prune(int(now))
+            self._upkeep.tick(due, now, calling=self._serving and not self.stopping)
         except StoreError as error:
             log.error("%s", error)
-
-    def _clean(self, now: float, *, start: bool) -> None:
-        """Expired bindings and messages go, a batch a turn, so that nobody waits for a large clean-up."""
-        if start:
-            self._bindings.prune(now, self._silo.turn)
-        self._unclean |= start
-        if self._unclean and not self._silo.turn.settled:  # what is staged would be found again
-            handed = int(now) - self._config.handed_time
-            ended = self._silo.lapse(int(now), PURGE_BATCH) or self._silo.believe(handed, int(now), PURGE_BATCH)
-            self._unclean = ended > 0
-
-    def _remind(self, now: int) -> None:
-        """Call the owners of reminders that fell due since the last look; at the start, of all that did meanwhile."""
-        if self._reminded[0] > now:  # the clock was set back
-            self._reminded = (now, 0)
-        found = self._store.ripened(self._reminded, now, REQUESTS_A_TURN)
-        late = sum(now - place[0] > LATE for _, place in found)
-        if late:
-            log.warning("%d reminders are late, they fell due while nobody looked", late)
-            self._silo.turn.count("late_reminders", late)
-        for owner, place in found:
-            self._replay.retry(owner)
-            self._reminded = place
-
-    def _prune(self, now: int) -> None:
-        """History that is old enough goes, in short commits."""
-        for _ in range(PRUNE_MOST):
-            if self._store.prune(now - self._config.history_time, PURGE_BATCH) < PURGE_BATCH:
-                return
-
-    def _look_for_wishes(self, now: int) -> None:
-        """What commands wrote into the file since the last look; SQLite's data_version says whether to look at all."""
-        seen = self._store.data_version()
-        if seen == self._seen:
-            return
-        for wish in self._store.wishes():
-            if wish.verb == "dump":
-                self._replay.wake(wish.owner, wish.number, wish.most)
-                continue
-            if wish.verb == "try":
-                self._replay.expect(wish.owner, now, "a command put a message into the box")
-            elif wish.verb == "look":
-                self._reception.may_be_reached(wish.owner, now)
-            else:
-                self._replay.reload()
-            self._silo.turn.wishes[wish.number] = {}
-        self._seen = seen  # only now: a failed look is repeated
 
     # -- disk, then wire ---------------------------------------------------------------------------------------------
     def _commit(self, now: int, *, force: bool = False) -> None:
@@ -365,7 +306,7 @@ class Daemon:
     def _send(self, send: Send) -> None:
         """Hand one replay to the edge; identity claims go to trusted addresses only."""
         way = send.way
-        host = parse_uri(parse_address(way.routes[0]).uri if way.routes else way.target).host.strip("[]")
+        host = next_host(parse_address(way.routes[0]).uri if way.routes else way.target)
         trusted = is_literal(host) and self.trusts(host)
         # a Call-ID of its own for each attempt: some agents never answer one that they have answered already
         call_id = f"{secrets.token_hex(12)}@msilo-lite"

@@ -33,6 +33,8 @@ def connect(file: Path, *, create: bool = False, readonly: bool = False) -> sqli
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
     name = f"file:{quote(str(file.absolute()))}?mode={'ro' if readonly else 'rw'}"
+    if readonly and _rests(file):
+        name += "&immutable=1"  # else SQLite leaves a log behind that only a writer may take away
     made = sqlite3.connect(
         name, uri=True, timeout=BUSY_SECONDS, isolation_level=None, cached_statements=CACHED_STATEMENTS
     )
@@ -45,6 +47,13 @@ def connect(file: Path, *, create: bool = False, readonly: bool = False) -> sqli
     # what came as bytes that are no UTF-8, and others stored as text, must not make a whole box unreadable
     made.text_factory = lambda value: value.decode("utf-8", "surrogateescape")
     return made
+
+
+def _rests(file: Path) -> bool:
+    """Whether a file is in WAL mode, and nobody has it open."""
+    log = file.with_name(f"{file.name}-wal")
+    with file.open("rb") as opened:
+        return opened.read(20)[18:] == b"\x02\x02" and not log.exists()
 
 
 def open_engine(file: Path, *, create: bool = False, readonly: bool = False) -> sa.Engine:
@@ -103,9 +112,11 @@ def migrate(connection: sa.Connection, silo: sa.Table) -> None:
         raise StoreError(
             f"the file was written by a newer msilo-lite (schema {have}, this one knows {len(MIGRATIONS)})"
         )
-    if have == len(MIGRATIONS) and sa.inspect(connection).has_table(silo.name):
+    here = sa.inspect(connection)
+    if have == len(MIGRATIONS) and here.has_table(silo.name):
         check_table(connection, silo)
-        return
+        if {index["name"] for index in here.get_indexes(silo.name)} >= {index.name for index in silo.indexes}:
+            return
     with atomic(raw(connection)):
         have = schema_of(connection)  # another process may have been first
         version.create(connection, checkfirst=True)
@@ -121,8 +132,15 @@ def migrate(connection: sa.Connection, silo: sa.Table) -> None:
         connection.exec_driver_sql(f"PRAGMA user_version = {len(MIGRATIONS)}")
 
 
+def has_table(connection: sa.Connection, name: str) -> bool:
+    """Whether a file has a table of that name."""
+    return sa.inspect(connection).has_table(name)
+
+
 def check_table(connection: sa.Connection, silo: sa.Table) -> None:
     """Whether msilo's table is what we take it for. Raises StoreError that names the setting to change."""
+    if not has_table(connection, silo.name):
+        raise StoreError(f"it has no table {silo.name}; db_table names msilo's table")
     found = {column["name"] for column in sa.inspect(connection).get_columns(silo.name)}
     missing = [column.name for column in silo.c if column.name not in found]
     if missing:

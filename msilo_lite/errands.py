@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .address import Aor
-from .api import Box
+from .api import SLACK, Box
+from .bindings import USUAL_CONTACT
 from .config import Config
 from .daemon import USER_AGENT
 from .due import zone_of
@@ -21,7 +22,7 @@ from .records import Progress
 from .schema import Names
 from .store import Store
 from .terms import dress_of
-from .transfer import Moved, exported, imported
+from .transfer import Fit, Moved, exported, imported
 from .words import when as in_words
 
 
@@ -49,7 +50,8 @@ def put(config: Config, letter: Letter) -> str:
     owner = _at_home(config, letter.owner)
     src = letter.src or f"sip:{Aor.parse(owner)}"
     dress = dress_of(config, USER_AGENT)
-    with Box(config.db_file, names=config.names, expire_time=config.expire_time, dress=dress) as box:
+    room = 0 if config.outbound_proxy else USUAL_CONTACT
+    with Box(config.db_file, names=config.names, expire_time=config.expire_time, dress=dress, room=room) as box:
         if letter.dst:
             return box.m_store_addrs(
                 letter.body, owner=owner, srcaddr=src, dstaddr=letter.dst, ctype=letter.ctype, headers=headers,
@@ -74,10 +76,14 @@ def _header(line: str) -> tuple[str, str]:
 
 def when(text: str, zone: str) -> int:
     """The UTC second that a person means. Raises ConfigError for words that name none."""
+    now = int(time.time())
     try:
-        return in_words(text, int(time.time()), zone_of(zone))
+        due = in_words(text, now, zone_of(zone))
     except ValueError as error:
         raise ConfigError(f"--at: {error}") from error
+    if due < now - SLACK:
+        raise ConfigError(f"--at: {text!r} is already over")
+    return due
 
 
 def exported_to(config: Config, owner: Aor | None, output: Path | None, progress: Progress) -> int:
@@ -90,10 +96,22 @@ def exported_to(config: Config, owner: Aor | None, output: Path | None, progress
         raise ConfigError(f"{output} exists already; name another file") from None
     except OSError as error:
         raise MsiloError(f"cannot write {output}: {error.strerror}") from error
+    try:
+        return _export(config, owner, number, total, progress)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        if output is not None:
+            output.unlink()  # half a file would look like a whole one
+        raise MsiloError(f"cannot write {output or 'the output'}: {error.strerror}") from error
+
+
+def _export(config: Config, owner: Aor | None, number: int, total: int, progress: Progress) -> int:
+    """Write the lines to an open file, which is closed unless it is standard output; returns how many."""
     count = 0
     sys.stdout.flush()
     with (
-        open(number, "w", encoding="utf-8", closefd=output is not None) as file,
+        open(number, "w", encoding="utf-8", closefd=number != 1) as file,
         progress(total, "exporting") as update,
     ):
         for count, record in enumerate(exported(config.db_file, config.names, owner), 1):
@@ -108,7 +126,8 @@ def import_from(config: Config, source: Path, columns: list[str], progress: Prog
         raise ConfigError(f"{source} is the file of this silo itself; `serve` uses a Kamailio's file where it is")
     dress = dress_of(config, USER_AGENT)
     with closing(Store(config.db_file, config.names)) as store, progress(None, "importing") as update:
-        return imported(source, store, dress, int(time.time()), _names(columns), update)
+        room = 0 if config.outbound_proxy else USUAL_CONTACT
+        return imported(source, store, Fit(dress, room, config.expire_time), int(time.time()), _names(columns), update)
 
 
 def _names(columns: list[str]) -> Names:
@@ -116,4 +135,8 @@ def _names(columns: list[str]) -> Names:
     unknown = [name for name, value in chosen.items() if name not in Names.__slots__ or not value]
     if unknown:
         raise ConfigError(f"--column {unknown[0]}: write db_table=NAME or one of the sc_... settings")
-    return Names(**chosen)
+    names = Names(**chosen)
+    found = [getattr(names, name) for name in Names.__slots__ if name != "db_table"]
+    if len(set(found)) != len(found):
+        raise ConfigError("--column: two of them name the same column")
+    return names

@@ -37,6 +37,10 @@ class StoreError(MsiloError):
         "True when the same write would fail again: not the disk's fault, but ours."
 
 
+class NotOurs(StoreError):
+    """A file of Kamailio's that msilo-lite has never served."""
+
+
 class InUse(MsiloError):
     """Another process delivers from this file: it holds the lock beside it."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,10 @@ import sqlalchemy as sa
 
 from .address import Aor
 from .delivery import WAITING, State
-from .engine import atomic, check_table, open_engine, raw, schema_of, translated
-from .errors import NotFound, StoreError
+from .engine import atomic, check_table, connect, open_engine, raw, translated
+from .errors import NotFound, NotOurs, StoreError
 from .message import Contact, Recipient, Waiting
-from .rows import box, contact_of, from_db, recipient_of, waiting_of
+from .rows import box, contact_of, from_db, recipient_of, waiting_of, wish_row
 from .schema import MIGRATIONS, Names, contact, counter, daemon, ledger, recipient, silo_table, wish
 
 LARGEST_ID = 2**63 - 1
@@ -54,12 +55,9 @@ class Inbox:
             raise NotFound(f"there is no database at {file}; `msilo-lite serve` makes one, --db-url names another")
         self._silo, self._box = silo_table(names or Names()), box(names or Names())
         with translated(f"cannot open {file}"):
-            self._engine = open_engine(file, create=False)
+            _check_schema(file)  # before anything of the file is changed
+            self._engine = open_engine(file)
             self._c = self._engine.connect()
-            have = schema_of(self._c)
-            if have != len(MIGRATIONS):
-                words = f"{file} has schema {have}, this msilo-lite knows {len(MIGRATIONS)}; start `serve` once"
-                raise StoreError(words)
             check_table(self._c, self._silo)
 
     # -- reading -----------------------------------------------------------------------------------------------------
@@ -103,7 +101,7 @@ class Inbox:
         """What SQLite finds wrong with the file; empty for nothing."""
         with translated("cannot read"):
             found = str(self._c.exec_driver_sql("PRAGMA quick_check(1)").scalar_one())
-        return "" if found == "ok" else found.splitlines()[0]
+        return "" if found == "ok" else found.splitlines()[-1]
 
     def foreign(self) -> bool:
         """Whether somebody else made msilo's table."""
@@ -171,7 +169,7 @@ class Inbox:
     # -- writing -----------------------------------------------------------------------------------------------------
     def ask(self, verb: str, owner: Aor, now: int, most: int = 0) -> int:
         """Leave a wish for the daemon; returns its id."""
-        row = _wish_row(verb, owner, now, most)
+        row = wish_row(verb, owner, now, most)
         with translated("cannot write"):
             return int(self._c.execute(sa.insert(wish).returning(wish.c.id), row).scalar_one())
 
@@ -189,14 +187,14 @@ class Inbox:
             owners = self._c.execute(sa.select(ledger.c.username, ledger.c.domain).where(*where).distinct()).all()
             changed = self._c.execute(sa.update(ledger).where(*where).values(**values)).rowcount
             for user, host in owners:
-                self._c.execute(sa.insert(wish), _wish_row("try", Aor(user, host), now))
+                self._c.execute(sa.insert(wish), wish_row("try", Aor(user, host), now))
         return int(changed)
 
     def purge(self, ids: list[int], now: int) -> tuple[int, int]:
         """Take messages out of the box; returns how many were there, and how many of them were on their way."""
         where = ledger.c.silo_id.in_(ids)
         values = {"state": State.CANCELLED, "settled": now, "reason": "purged", "silo_id": None}
-        row = _wish_row("reload", Aor("", ""), now)
+        row = wish_row("reload", Aor("", ""), now)
         with translated("cannot write"), atomic(raw(self._c)):
             sent = sa.select(sa.func.count()).where(where, ledger.c.state == State.SENDING)
             sending = self._c.execute(sent).scalar_one()
@@ -228,13 +226,12 @@ def _history_of(row: sa.RowMapping) -> History:
     )
 
 
-def _wish_row(verb: str, owner: Aor, now: int, most: int = 0) -> dict[str, Any]:
-    return {
-        "verb": verb,
-        "username": owner.user,
-        "domain": owner.host,
-        "detail": str(most or ""),
-        "asked": now,
-        "result": "",
-        "done": 0,
-    }
+def _check_schema(file: Path) -> None:
+    """Raises NotOurs for a file without our tables, and StoreError for one of another version."""
+    with closing(connect(file, readonly=True)) as connection:
+        have = int(connection.execute("PRAGMA user_version").fetchone()[0])
+        tables = int(connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0])
+    if have == 0 and tables:
+        raise NotOurs(f"{file} has no tables of msilo-lite yet; start `serve` once")
+    if have != len(MIGRATIONS):
+        raise StoreError(f"{file} has schema {have}, this msilo-lite knows {len(MIGRATIONS)}; start `serve` once")

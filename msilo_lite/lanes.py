@@ -18,6 +18,8 @@ class Call:
     "Commands that wait for its end."
     room: int | None = 0
     "Messages to send at the most; None: all."
+    recheck: bool = False
+    "Something fell due meanwhile, which the limit must not leave behind."
 
     def join(self, wish: int | None, most: int) -> None:
         """One more wants the same."""
@@ -61,6 +63,8 @@ class OpenLane:
     "Words and code of a message that let the others pass and is still in the box."
     again: Call | None = None
     "Woken while open: start over when this run fails, or when it may send no more."
+    seen: set[int] = field(default_factory=set)
+    "Silo ids claimed in this run."
     recheck: bool = False
     "Something fell due meanwhile that this run has passed."
     wishes: list[int] = field(default_factory=list)

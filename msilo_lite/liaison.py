@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 TICK = 1.0
 "Seconds between two looks at what is due."
-LOOK = 5.0
+LOOK = 1.0
 "Seconds between two looks at who has mail."
 OWNERS = 2000
 "Users with mail that are looked at for subscriptions."
@@ -79,7 +79,7 @@ class Liaison:
             before = self._extension.words
             self._extension.answered(answer, now)
             if self._extension.words != before:
-                log.warning("%s", self._extension.words)
+                log.log(logging.INFO if self._extension.until else logging.WARNING, "%s", self._extension.words)
             return True
         return bool(self._watches and self._watches.answered(token, answer, now))
 

@@ -149,6 +149,8 @@ class Turn:
     wishes: dict[int, dict[str, object]] = field(default_factory=dict)
     "Wishes of the commands that are granted: id to result."
 
+    asked: list[dict[str, object]] = field(default_factory=list)
+    "Wishes of a program that writes in place of the daemon, as rows."
     flush: bool = False
     "Whether a lane waits for what this turn gives back."
 
@@ -159,7 +161,7 @@ class Turn:
     @property
     def urgent(self) -> bool:
         """Whether somebody waits for this commit: a sender, a phone, a command or a lane."""
-        return bool(self.new or self.claimed or self.wishes or self.flush)
+        return bool(self.new or self.claimed or self.wishes or self.asked or self.flush)
 
     @property
     def empty(self) -> bool:

@@ -1,7 +1,7 @@
 """Notices: a sender whose message was stored is told that its recipient is away (msilo: offline_message).
 
 Never about what no person wrote: a notice, a replay, a reminder, an automatic message; and one in a while for the same
-two people, so that no loop can start (the original's own made 837 rows of one message). Pure: decides and composes.
+two people, so that no loop can start (the original's own made 837 rows of one message). It sends nothing.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
 
-from .address import Aor, aor_of, is_literal, parse_address, parse_uri
+from .address import Aor, aor_of, is_literal, next_host, parse_address, parse_uri
 from .bindings import Bindings
 from .compose import hidden_route
 from .control import Orders
@@ -114,7 +114,7 @@ class Notices:
         ways += [(binding.uri, binding.path)] if binding else []
         ways += [(reader, ())] if owner else []
         for target, path in ways:
-            if is_literal(parse_uri(parse_address(path[0]).uri if path else target).host):
+            if is_literal(next_host(parse_address(path[0]).uri if path else target)):
                 return target, path
         raise BadRequest(480, f"{reader} can be reached through an outbound_proxy only")
 
@@ -128,11 +128,11 @@ def _user_of(uri: str) -> Aor | None:
 
 
 def _contact_of(request: Request) -> str | None:
-    """The first Contact URI of a request, sip or sips in any case."""
+    """The first Contact URI of a request, sip in any case; sips asks for TLS, which is not served."""
     values = request.all("contact")
     try:
         uri = parse_address(values[0]).uri if values else None
-        return uri if uri and parse_uri(uri) else None
+        return uri if uri and parse_uri(uri).scheme == "sip" else None
     except BadRequest:
         return None
 

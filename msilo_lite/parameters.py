@@ -85,6 +85,7 @@ class Parameters(BaseModel):
     @classmethod
     def _check_lines(cls, value: str | None) -> str | None:
         if value:
+            value = value.replace("\\r\\n", "\r\n")  # as a shell, or Kamailio's own file, gives a line end
             Template.parse_lines(value)
         return value or None
 

@@ -91,4 +91,4 @@ def retry_at(now: int, tries: int, retry_after: int | None = None) -> int:
 
 def sip_date(at: int) -> str:
     """A Date header value (RFC 3261 20.17: always GMT)."""
-    return formatdate(at, usegmt=True)
+    return formatdate(min(max(at, 0), 2**37), usegmt=True)

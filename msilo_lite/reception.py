@@ -94,7 +94,7 @@ class Reception:
             return self._register(request, source, now)
         if request.method == "NOTIFY":
             return self._notify(request, now)
-        return self._options(request, source)
+        return self._options(request, source, now)
 
     def _message(self, request: Request, source: Source, now: float) -> Reply:
         if self._notices.returned(request):
@@ -176,16 +176,17 @@ class Reception:
         self._replay.expect(owner, int(now + self._config.settle) + 2)  # should we die before
         return True
 
-    def _options(self, request: Request, source: Source) -> Reply:
+    def _options(self, request: Request, source: Source, now: float) -> Reply:
         """We live; from a peer with control, m_dump."""
         orders = orders_of(obeyed(request, control=source.control))
         if orders.owner is not None:
-            self._dump(orders)
+            self._dump(orders, now)
         return Reply(200, (("Allow", ALLOW.decode()), ("Accept", "*/*")))
 
-    def _dump(self, orders: Orders) -> None:
+    def _dump(self, orders: Orders, now: float) -> None:
         owner = self._silo.places.aor(orders.owner or "")
         if owner is None:
             raise BadRequest(404, "X-MSilo-Owner names no user of ours")
-        self._silo.turn.count("wakeups")
-        self._replay.wake(owner, most=orders.most)
+        if self._silo.has_mail(owner, int(now)):
+            self._silo.turn.count("wakeups")
+            self._replay.wake(owner, most=orders.most)

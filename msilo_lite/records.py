@@ -244,7 +244,8 @@ def _through_daemon(inbox: Inbox, owner: Aor, done: Callable[[], bool]) -> None:
 
 def _outcome(inbox: Inbox, owner: Aor, waiting: int, most: int, result: dict[str, Any]) -> Delivery:
     """What the daemon says it delivered; what left the box in another way is named, not counted."""
-    delivered, left = int(result.get("delivered", 0)), inbox.count(owner, ripe_at=int(time.time()))
+    left = inbox.count(owner, ripe_at=int(time.time()))
+    delivered = min(int(result.get("delivered", 0)), max(0, waiting - left))  # what came back is not delivered
     gone = waiting - delivered - left
     words = []
     if left and not (most and delivered >= most):

@@ -28,6 +28,8 @@ BACK = "it came back, its phone was away"
 CAME_BACK = Verdict(Event.MISSED, Then.STOP)
 WINDOW = 5
 "Seconds in which a PBX that answers before it tries brings back what it could not deliver."
+GUARD = 65
+"Seconds within which a next try was set only in case we die."
 HOLD_SECONDS = 300
 "How long everything through the proxy rests after it refused us (401, 403, 407)."
 
@@ -87,8 +89,15 @@ class Replay:
         """The back-off of an owner is over, or a reminder is due; what follows is set by how this run ends."""
         if owner in self._lanes:
             self._lanes[owner].recheck = True
+        elif owner in self._queue:  # who waits there may have a limit
+            self._queue[owner].recheck = True
         else:
             self._enqueue(owner, None)
+
+    def is_expected(self, owner: Aor) -> bool:
+        """Whether the next try of an owner is set already."""
+        known = self._troubled.get(owner)
+        return owner in self._lanes or owner in self._queue or (known is not None and known.next_try is not None)
 
     def wake(self, owner: Aor, wish: int | None = None, most: int = 0) -> None:
         """Something says that the phone is back, or the operator does: deliver; back-off starts over.
@@ -127,7 +136,7 @@ class Replay:
         while self._queue and len(self._lanes) < self._most:
             owner = next(iter(self._queue))
             call = self._queue.pop(owner)
-            lane = OpenLane(owner, wishes=call.wishes, room=call.room)
+            lane = OpenLane(owner, wishes=call.wishes, room=call.room, recheck=call.recheck)
             self._lanes[owner] = self._hungry[owner] = lane
         for lane in list(self._hungry.values()):
             if self._silo.unwritten(lane.owner):
@@ -147,12 +156,13 @@ class Replay:
         found = self._silo.begin(lane.owner, lane.cursor, most, now) if most else []
         if not found and lane.recheck and most:
             lane.recheck = False
-            found = self._silo.begin(lane.owner, 0, most, now)
+            found = self._silo.begin(lane.owner, 0, most, now, lane.seen)
         if not found:
             del self._hungry[lane.owner]
             self._finish(lane, now)
             return
-        lane.cursor = found[-1].silo_id
+        lane.cursor = max(lane.cursor, found[-1].silo_id)
+        lane.seen.update(item.silo_id for item in found)
         lane.queue.extend(found)
         if lane.room is not None:
             lane.room -= len(found)
@@ -275,15 +285,24 @@ class Replay:
         if flight is None:
             return []
         verdict = Verdict(Event.MISSED, Then.NEXT if error.permanent else Then.STOP)
-        return self._ended(flight, verdict, None, f"could not be sent: {error}", None, now)
+        return self._ended(flight, verdict, None, f"could not be sent: {error}", None, now, heard=False)
 
     def _ended(
-        self, flight: Flight, verdict: Verdict, code: int | None, words: str, wait: int | None, now: int
+        self,
+        flight: Flight,
+        verdict: Verdict,
+        code: int | None,
+        words: str,
+        wait: int | None,
+        now: int,
+        *,
+        heard: bool = True,
     ) -> list[Send]:
+        """`heard`: whether anybody heard of the attempt; others are no reason to give a message up."""
         lane, item = flight.lane, flight.item
         lane.in_flight = 0
         event = verdict.event
-        if event is Event.MISSED and 0 < self._max_attempts <= item.attempts + 1:
+        if heard and event is Event.MISSED and 0 < self._max_attempts <= item.attempts + 1:
             event, words = Event.REFUSED, f"given up after {item.attempts + 1} attempts, the last: {words}"
         self._silo.settle(item, event, now, code, words)
         if verdict.alarm:
@@ -328,8 +347,12 @@ class Replay:
             words, code = lane.aside
             tries = self._tries(lane.owner) + 1
             self._note(Recipient(lane.owner, retry_at(now, tries), tries, code, words))
-        else:
+        elif lane.room != 0:
             self._note_reached(lane.owner)
+        elif lane.recheck:
+            self.expect(lane.owner, now, "a reminder is due")
+        elif (old := self._troubled.get(lane.owner)) and (old.next_try or 0) <= now + GUARD:
+            self._note_reached(lane.owner)  # what was only there in case we die; else the rest waits as before
         self._grant(lane.wishes, {"delivered": lane.delivered, "reason": ""})
 
     def _close(self, lane: OpenLane, words: str, code: int | None, soon: int | None, now: int) -> None:
@@ -338,7 +361,7 @@ class Replay:
         self._lanes.pop(lane.owner, None)
         self._hungry.pop(lane.owner, None)
         if lane.again and not self._stopped:  # the phone registered again meanwhile, perhaps somewhere else
-            self._queue[lane.owner] = Call(lane.wishes + lane.again.wishes, lane.again.room)
+            self._queue[lane.owner] = Call(lane.wishes + lane.again.wishes, lane.again.room, lane.recheck)
             return
         if now < self.held_until:
             soon = self.held_until

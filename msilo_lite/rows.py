@@ -16,6 +16,8 @@ from .schema import Names, ledger, silo_table
 
 PATH_SEPARATOR = "\n"
 "Between the Route values of a Contact; no header value can hold it."
+AFTER_DUE = 259200
+"Seconds that a reminder of Kamailio's lives after its due time, where its row ends before (msilo counts from arrival)."
 Row = Any
 "A row by the names of its columns: SQLite's own, or one of SQLAlchemy's; neither has a type for its keys."
 
@@ -124,7 +126,7 @@ def waiting_of(row: Row) -> Waiting:
         and src in from_db(row["ledger_from_hdr"])
     )
     message = Message(
-        owner=Aor(from_db(row["username"]), from_db(row["domain"])),
+        owner=Aor(from_db(row["username"]), from_db(row["domain"]).lower()),
         src=src,
         dst=dst,
         from_=from_db(row["ledger_from_hdr"]) if known else f"<{src}>",
@@ -133,7 +135,7 @@ def waiting_of(row: Row) -> Waiting:
         body=body,
         kept=from_db(row["extra_hdrs"]),
         arrived=row["inc_time"],
-        expires=row["exp_time"],
+        expires=_end(row["exp_time"], row["snd_time"]),
         call_id=from_db(row["callid"]),
         key=bytes(row["ledger_dedupe"] or b"") if known else b"",
         due=row["snd_time"],
@@ -151,6 +153,11 @@ def waiting_of(row: Row) -> Waiting:
         code=row["ledger_code"],
         reason=from_db(row["ledger_reason"]) or None,
     )
+
+
+def _end(expires: int, due: int) -> int:
+    """When a life ends: msilo counts a reminder's from its arrival, so that it may end before it is due."""
+    return due + AFTER_DUE if 0 < due >= expires else expires
 
 
 def _body(value: bytes | str | None) -> bytes:
@@ -211,3 +218,16 @@ def recipient_of(row: Row) -> Recipient:
 def wish_of(row: Row) -> Wish:
     """What a command asks for."""
     return Wish(row["id"], row["verb"], Aor(row["username"], row["domain"]), int(row["detail"] or 0))
+
+
+def wish_row(verb: str, owner: Aor, now: int, most: int = 0) -> dict[str, Any]:
+    """What a command leaves for the daemon."""
+    return {
+        "verb": verb,
+        "username": owner.user,
+        "domain": owner.host,
+        "detail": str(most or ""),
+        "asked": now,
+        "result": "",
+        "done": 0,
+    }

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 
-from sqlalchemy import BLOB, Column, Float, Index, Integer, MetaData, Table, Text
+from sqlalchemy import BLOB, Column, Float, Index, Integer, MetaData, Table, Text, collate
 from sqlalchemy.types import String
 
 
@@ -63,8 +63,11 @@ def silo_table(names: Names) -> Table:
         sqlite_autoincrement=True,  # ids never come back (Kamailio's own table reuses them, and loses mail by it)
     )
     Index(f"{names.db_table}_account_idx", table.c.username, table.c.domain)
-    Index("msilo_exp_idx", table.c.exp_time)
-    Index("msilo_snd_idx", table.c.snd_time, sqlite_where=table.c.snd_time > 0)
+    ours = "msilo" if names.db_table == "silo" else f"msilo_{names.db_table}"
+    Index(f"{ours}_exp_idx", table.c.exp_time)
+    Index(f"{ours}_snd_idx", table.c.snd_time, sqlite_where=table.c.snd_time > 0)
+    # Kamailio writes hosts as they came, and hosts have no case
+    Index(f"{ours}_owner_idx", table.c.username, collate(table.c.domain, "NOCASE"))
     return table
 
 

@@ -30,7 +30,7 @@ def commented() -> str:
             continue
         field = Config.model_fields[name]
         default = field.get_default(call_default_factory=True)
-        shown = f"# {name} = {_toml(default)}" if default is not None else f"# {name} ="
+        shown = f"# {name} = {_toml(default) if default is not None else chr(34) * 2}"
         lines.append(f"\n# {field.description}\n{shown}\n")
     return "".join(lines) + "\n" + PEER
 
@@ -66,8 +66,11 @@ def write(file: Path, text: str, *, force: bool) -> None:
         mode = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if force else os.O_EXCL)
         file.parent.mkdir(parents=True, exist_ok=True)
         with os.fdopen(os.open(file, mode, 0o600), "w", encoding="utf-8") as made:
+            os.fchmod(made.fileno(), 0o600)
             made.write(text)
     except FileExistsError:
+        if not file.is_file():
+            raise MsiloError(f"cannot write {file}: {file.parent} is no folder") from None
         raise ConfigError(f"{file} exists already; --force overwrites it, --output names another") from None
     except OSError as error:
         raise MsiloError(f"cannot write {file}: {error.strerror}") from error

@@ -18,7 +18,7 @@ from .message import Message, Settled, Turn, Waiting
 from .policy import FULL_RETRY, Policy
 from .pseudo import Subject, Template
 from .store import Store
-from .wire import Request, check, content_type, dedupe_key, kept_headers, media_type, plain
+from .wire import Request, bad_header, check, content_type, dedupe_key, kept_headers, media_type, plain
 
 CAME_BACK = "its PBX brought it back, the phone was away"
 NEVER_STORED = frozenset({"application/im-iscomposing+xml"})
@@ -160,7 +160,7 @@ class Silo:
         if self._reading.headers is not None:
             chosen = self._reading.headers.lines(subject)
             if chosen is not None:
-                return "".join(f"{name}: {value}\r\n" for name, value in chosen)
+                return "".join(f"{name}: {value}\r\n" for name, value in chosen if not bad_header(name, value))
         return kept_headers(request)
 
     def _full(self, message: Message, now: int) -> bool:
@@ -177,9 +177,14 @@ class Silo:
         return new or self._store.has_mail(owner, now)
 
     # -- out ---------------------------------------------------------------------------------------------------------
-    def begin(self, owner: Aor, after: int, most: int, now: int) -> list[Waiting]:
-        """Claim the oldest messages of an owner above a silo id; they may leave after the next commit."""
-        claimed = self._store.pending(owner, after, most, now)
+    def begin(
+        self, owner: Aor, after: int, most: int, now: int, but: frozenset[int] | set[int] = frozenset()
+    ) -> list[Waiting]:
+        """Claim the oldest messages of an owner above a silo id; they may leave after the next commit.
+
+        `but`: silo ids to leave alone.
+        """
+        claimed = [item for item in self._store.pending(owner, after, most, now) if item.silo_id not in but]
         for item in claimed:
             move(item.state, Event.BEGIN)
         self.turn.claimed += claimed

@@ -74,10 +74,10 @@ def load(file: Path | None, flags: Mapping[str, Any], chosen: Sequence[str] = ()
         if value is not None and value != ():
             values[key], origins[key] = value, f"flag --{key.replace('_', '-')}"
     for item in chosen:
-        key, equals, value = item.partition("=")
-        if not equals:
+        key, equals, value = (part.strip() for part in item.partition("="))
+        if not equals or not key:
             raise ConfigError(f"--set {item}: write NAME=VALUE; `msilo-lite config show` lists the names")
-        values[key.strip()], origins[key.strip()] = value, "option --set"
+        values[key], origins[key] = value, "option --set"
     try:
         config = Config.model_validate(values)
     except ValidationError as error:

@@ -53,9 +53,10 @@ class Statements:
         self._for_others()
 
     def _for_box(self, silo: sa.Table, waiting: sa.Select[Any]) -> None:
-        mine = sa.and_(silo.c.username == _P("user"), silo.c.domain == _P("host"))
+        mine = sa.and_(silo.c.username == _P("user"), sa.collate(silo.c.domain, "NOCASE") == _P("host"))
         self.insert_silo = _sql(sa.insert(silo))
-        self.delete_silo = _sql(sa.delete(silo).where(silo.c.id == _P("row")))
+        same = (silo.c.inc_time == _P("arrived"), silo.c.src_addr == _P("src"))  # Kamailio gives an id twice
+        self.delete_silo = _sql(sa.delete(silo).where(silo.c.id == _P("row"), *same))
         self.has_mail = _sql(sa.select(silo.c.id).where(mine, silo.c.snd_time <= _P("now")).limit(_n(1)).offset(_n(0)))
         alive = sa.select(_n(1)).where(mine, silo.c.exp_time > _P("now"))
         self.alive = _sql(alive.limit(_P("most")).offset(_n(0)))
@@ -72,7 +73,7 @@ class Statements:
         wanted = sa.text("SELECT value FROM json_each(:ids)")
         self.present = _sql(sa.select(silo.c.id).where(silo.c.id.in_(wanted)))
         free = (ledger.c.state.is_(None), ledger.c.state != _n(State.SENDING), ledger.c.arrived != silo.c.inc_time)
-        over = waiting.where(silo.c.exp_time <= _P("now"), sa.or_(*free))
+        over = waiting.where(silo.c.exp_time <= _P("now"), silo.c.snd_time <= _P("now"), sa.or_(*free))
         self.lapsed = _sql(over.order_by(silo.c.exp_time).limit(_P("most")).offset(_n(0)))
         place = sa.tuple_(silo.c.snd_time, silo.c.id) > sa.tuple_(_P("since"), _P("last"))
         self.ripened = _sql(
@@ -85,6 +86,12 @@ class Statements:
         handed = waiting.where(ledger.c.state == _n(State.HANDED), ledger.c.in_flight <= _P("before"))
         self.handed = _sql(handed.order_by(ledger.c.in_flight).limit(_P("most")).offset(_n(0)))
         self.one = _sql(waiting.where(ledger.c.id == _P("row")))
+        here = sa.select(silo.c.id).where(silo.c.id == ledger.c.silo_id)
+        self.close_vanished = _sql(
+            sa.update(ledger)
+            .where(ledger.c.silo_id.is_not(None), ~here.exists())
+            .values(silo_id=sa.null(), state=_n(State.CANCELLED), settled=_P("at"), reason=_P("why"))
+        )
         self.highest_silo = _used(silo, "id")
 
     def _for_ledger(self) -> None:
@@ -145,6 +152,7 @@ class Statements:
         counted = upsert(counter)
         more = {"value": counter.c.value + counted.excluded.value}
         self.add = _sql(counted.on_conflict_do_update(index_elements=["name"], set_=more))
+        self.ask = _sql(sa.insert(wish).values({c.name: _P(c.name) for c in wish.c if c.name != "id"}))
         self.wishes = _sql(sa.select(wish).where(wish.c.done == _n(0)).order_by(wish.c.id))
         self.grant = _sql(sa.update(wish).where(wish.c.id == _P("row")).values(result=_P("text"), done=_n(1)))
         self.forget_wishes = _sql(sa.delete(wish).where(wish.c.done == _n(1), wish.c.asked < _P("before")))

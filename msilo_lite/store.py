@@ -159,7 +159,8 @@ class Store:
         for one in settled:
             final = one.state not in WAITING
             if final:
-                boxes.append({"row": one.item.silo_id})
+                message = one.item.message
+                boxes.append({"row": one.item.silo_id, "arrived": message.arrived, "src": to_db(message.src)})
             if id(one.item) not in here:
                 continue
             row = {
@@ -181,6 +182,7 @@ class Store:
         ended = [{"user": a.user, "host": a.host, "at": uri} for (a, uri), c in turn.contacts.items() if c is None]
         self._each(self._sql.drop_contact, ended)
         self._each(self._sql.keep_contact, [contact_row(c) for c in turn.contacts.values() if c])
+        self._each(self._sql.ask, turn.asked)
         granted = [{"row": number, "text": json.dumps(result)} for number, result in turn.wishes.items()]
         self._each(self._sql.grant, granted)
 
@@ -245,7 +247,7 @@ class Store:
         with translated("cannot read"):
             self._refresh_ids()
             found = [self._waiting(row) for row in self._run(self._sql.lapsed, now=now, most=most)]
-        return [item for item in found if item.state is not State.SENDING]
+        return [item for item in found if item.state is not State.SENDING and item.message.expires <= now]
 
     def _waiting(self, row: sqlite3.Row) -> Waiting:
         """A row of the box with its ledger; a ledger that belongs to another message does not count."""
@@ -316,6 +318,11 @@ class Store:
             if found:
                 self._run(self._sql.recover, why="the daemon stopped before the answer came")
             return found
+
+    def close_vanished(self, now: int) -> int:
+        """End the ledger of messages that another program took out of the box; returns how many. Reads all."""
+        with translated("cannot write"):
+            return self._run(self._sql.close_vanished, at=now, why="taken out by another program").rowcount
 
     def prune(self, before: int, most: int) -> int:
         """Forget history and finished wishes older than `before`; returns how many rows of history went."""

@@ -211,8 +211,8 @@ def encoded(body: bytes) -> str:
     return base64.b64encode(body).decode()
 
 
-def facts(title: str, record: Mapping[str, Any]) -> None:
-    """Names and values, nested records as further lines."""
+def facts(title: str, record: Mapping[str, Any], *, exact: bool = False) -> None:
+    """Names and values, nested records as further lines; `exact`: names as they are, since somebody looks for them."""
     if out.is_terminal:
         table = Table(
             box=None, show_header=False, pad_edge=False, title=title, title_justify="left", title_style="bold"
@@ -221,7 +221,7 @@ def facts(title: str, record: Mapping[str, Any]) -> None:
         table.add_column(overflow="fold")
         for key, value in record.items():
             if value not in (None, "", {}, []):
-                table.add_row(key.replace("_", " "), escape(_words(value)))
+                table.add_row(key if exact else key.replace("_", " "), escape(_words(value)))
         out.print(table, soft_wrap=False)
         return
     for key, value in record.items():

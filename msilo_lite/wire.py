@@ -148,6 +148,8 @@ def read(raw: bytes) -> Request:
     found = _HEAD_END.search(raw)
     head, body = (raw[: found.start()], raw[found.end() :]) if found else (raw, b"")
     text = head.decode("utf-8", "surrogateescape")
+    if text.count("\r") != text.count("\r\n"):  # others, such as the PBX that strips our headers, read it otherwise
+        raise BadRequest(400, "a carriage return stands alone")
     if "\n " in text or "\n\t" in text:
         text = _FOLD.sub(" ", text)
     start, *lines = _LINE_END.split(text)
@@ -157,9 +159,11 @@ def read(raw: bytes) -> Request:
     headers, names = [], []
     for line in lines:
         name, colon, value = line.partition(":")
-        name = name.strip()
+        name = name.rstrip(" \t")
         if not colon:
             raise BadRequest(400, "a header line has no colon")
+        if not _TOKEN.fullmatch(name):
+            continue  # no header that anybody knows
         key = name.lower()
         headers.append((COMPACT.get(key, key), value.strip()))
         names.append(COMPACT.get(key, name))
@@ -215,9 +219,21 @@ def plain(request: Request, name: str) -> str:
 
 
 def bad_header(name: str, value: str) -> bool:
-    """Whether a header cannot be sent: its name is no token, its value could break out of it, or it is ours to make."""
-    made = name.lower() in NOT_KEPT and name.lower() != "content-type"
-    return made or not _TOKEN.fullmatch(name) or bool(_CONTROL.search(value))
+    """Whether a header cannot be kept: its name is no token, its value could break out of it, or it is ours to make."""
+    key = COMPACT.get(name.lower(), name.lower())
+    return key in NOT_KEPT or key.startswith(OWN_PREFIX) or not _TOKEN.fullmatch(name) or bool(_CONTROL.search(value))
+
+
+def bad_type(ctype: str, body: bytes) -> bool:
+    """Whether a Content-Type cannot go with a body: it is missing, no type at all, or could break out of its header."""
+    return bool(_CONTROL.search(ctype) or (body and "/" not in ctype))
+
+
+def kept_lines(block: str) -> list[tuple[str, str]]:
+    """Names and values of kept headers; those of others may be folded, or lack the last line end."""
+    pairs = (line.partition(":") for line in _LINE_END.split(_FOLD.sub(" ", block)))
+    named = ((name.strip(), value.strip()) for name, colon, value in pairs if colon)
+    return [(name, _CONTROL.sub(" ", value)) for name, value in named if _TOKEN.fullmatch(name)]
 
 
 def content_type(request: Request, body: bytes) -> str:
@@ -240,10 +256,7 @@ def kept_headers(request: Request) -> str:
     lines = [
         f"{name}: {value}\r\n"
         for name, (key, value) in zip(request.names, request.headers, strict=True)
-        if key not in NOT_KEPT
-        and not key.startswith(OWN_PREFIX)
-        and _TOKEN.fullmatch(name)
-        and not _CONTROL.search(value)
+        if key not in NOT_KEPT and not key.startswith(OWN_PREFIX) and not _CONTROL.search(value)
     ]
     return "".join(lines)
 

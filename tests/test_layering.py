@@ -15,21 +15,21 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("__init__", "errors"),
     # values, and the rules about them
     ("address", "delivery", "due", "schema", "lock", "phone", "pjsip", "kamailio"),
-    ("policy", "words", "message", "scheduler", "views"),
+    ("policy", "words", "message", "scheduler", "views", "digest"),
     # text of a request, rows of a file, words for a person
-    ("wire", "rows", "reasons", "engine", "hook"),
+    ("wire", "rows", "reasons", "engine", "hook", "presence"),
     # what a request asks for, what a replay looks like; the edges
-    ("pseudo", "control", "compose", "registration", "statements", "sip"),
+    ("pseudo", "control", "compose", "registration", "statements", "sip", "dialog", "extension"),
     # the file as the daemon sees it, and as the commands do
-    ("parameters", "bindings", "store", "inbox"),
+    ("parameters", "bindings", "store", "inbox", "subscription", "asker"),
     # the box
-    ("config", "silo", "notice", "api", "transfer"),
-    ("sources", "ways", "terms", "setup"),
+    ("config", "silo", "notice", "api", "transfer", "watch"),
+    ("sources", "ways", "terms", "setup", "liaison"),
     ("lanes",),
     ("replay",),
     # the parts meet
     ("reception", "checks", "options"),
-    ("courier", "demo"),
+    ("courier", "upkeep", "demo"),
     ("daemon",),
     ("records", "serving"),
     ("errands", "commands"),
@@ -55,6 +55,7 @@ NOT_PURE = {"asyncio", "fcntl", "logging", "os", "random", "secrets", "select", 
 CORE = (
     "address", "delivery", "due", "message", "policy", "wire", "pseudo", "control", "compose", "registration",
     "bindings", "reasons", "scheduler", "silo", "notice", "ways", "lanes", "replay", "terms", "kamailio",
+    "digest", "presence", "dialog", "subscription", "watch", "extension",
 )  # fmt: skip
 MODULES = sorted(PACKAGE.glob("*.py"))
 
@@ -116,7 +117,7 @@ def test_only_views_prints_and_only_the_edge_logs() -> None:
                 if isinstance(node, ast.Name) and node.id == "print"}  # fmt: skip
     logging = {file.stem for file in MODULES if ("logging", False) in imports(file)}
     assert printing == set()
-    assert logging == {"courier", "daemon", "hook", "reception", "serving", "sip"}
+    assert logging == {"courier", "daemon", "hook", "liaison", "reception", "serving", "sip", "upkeep"}
 
 
 @pytest.mark.parametrize("file", MODULES, ids=lambda file: file.stem)

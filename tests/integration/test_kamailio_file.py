@@ -1,16 +1,29 @@
 """A file that Kamailio made, and rows that other programs write: read, delivered, and never mixed up with ours."""
 
-from contextlib import closing
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
+from bench import kamailio as bench
+from bench import wire
+from bench.processes import last_words, launch
 from msilo_lite.delivery import State
 from msilo_lite.inbox import Inbox
 from msilo_lite.message import Settled, Turn
+from msilo_lite.phone import Phone
+from msilo_lite.schema import Names
 from msilo_lite.store import Store
+from tests.sip.process import missing
+from tests.waiting import until
 
 from . import harness
+from .harness import Address, Peer, Serve, on, query
 from .samples import BOB, NOW, delivered, stored, texts
 
 KAMAILIO = """CREATE TABLE silo (
@@ -137,3 +150,190 @@ def test_ids_of_another_writer_are_left_alone(tmp_path: Path) -> None:
         items = stored(store, "two")
         assert texts(items) == ["one", "theirs", "two"]
         assert [item.silo_id for item in items] == [first[0].silo_id + n for n in range(3)]
+
+
+# -- in place, under other names ---------------------------------------------------------------------------------------
+RENAMED = {
+    "sc_mid": "number", "sc_from": "caller", "sc_to": "callee", "sc_uri_user": "who", "sc_uri_host": "realm",
+    "sc_body": "words", "sc_ctype": "kind", "sc_exp_time": "till", "sc_inc_time": "since", "sc_snd_time": "at",
+    "sc_stored_hdrs": "heads", "sc_callid": "call", "sc_status": "flag",
+}  # fmt: skip
+CHOSEN = tuple(word for pair in {"db_table": "inbox", **RENAMED}.items() for word in ("--set", "{}={}".format(*pair)))
+NAMES = Names(db_table="inbox", **RENAMED)
+
+
+def under_other_names(statement: str) -> str:
+    """The same statement for a table and columns that an installation has renamed."""
+    for setting, name in RENAMED.items():
+        statement = re.sub(rf"\b{getattr(Names(), setting)}\b", name, statement)
+    return re.sub(r"\bsilo\b", "inbox", statement)
+
+
+@pytest.fixture
+def renamed(tmp_path: Path) -> Path:
+    """A file of a Kamailio with db_table and every sc_... set; ids of its table come back."""
+    file = tmp_path / "silo.sqlite"
+    rows = [f"('sip:carol@home.lan', 'sip:bob@home.lan', 'bob', 'home.lan', {NOW}, {NOW + 60}, 'text/plain'," + rest
+            for rest in (" X'6F6E65', 'Subject: one' || char(13) || char(10))", " X'74776F', '')")]  # fmt: skip
+    harness.change(
+        file,
+        KAMAILIO_VERSION,
+        under_other_names(KAMAILIO),
+        "INSERT INTO version (table_name, table_version) VALUES ('inbox', 8)",
+        *(under_other_names(f"{STRANGER} {row}") for row in rows),
+    )
+    return file
+
+
+def test_kamailios_renamed_table_is_served_where_it_is(renamed: Path, tmp_path: Path) -> None:
+    beside = (*on(renamed), *CHOSEN)
+    made = query(renamed, "SELECT sql FROM sqlite_master WHERE name = 'inbox'")
+    with Serve(tmp_path, "--settle", "0", *CHOSEN) as silo, Peer("bob", silo.address) as bob:
+        assert "table: inbox, which Kamailio made; the file is in WAL mode now, Kamailio can use it too\n" in silo.out
+        with Peer("alice", silo.address) as alice:
+            alice.write("bob", "three")
+        assert harness.run(tmp_path, "store", "bob@home.lan", "four", *beside).code == 0
+        assert query(renamed, "SELECT number, caller, callee, who, realm, words, kind, flag FROM inbox") == [
+            (1, "sip:carol@home.lan", "sip:bob@home.lan", "bob", "home.lan", b"one", "text/plain", 0),
+            (2, "sip:carol@home.lan", "sip:bob@home.lan", "bob", "home.lan", b"two", "text/plain", 0),
+            (3, "sip:alice@home.lan", "sip:bob@home.lan", "bob", "home.lan", b"three", "text/plain", 0),
+            (4, "sip:bob@home.lan", "sip:bob@home.lan", "bob", "home.lan", b"four", "text/plain;charset=utf-8", 0),
+        ]
+        listed = harness.run(tmp_path, "list", *beside).out.splitlines()
+        assert [row.split("\t")[0] for row in listed] == ["1", "2", "3", "4"]
+        bob.register()
+        seen = bob.take(4)
+        until(lambda: not query(renamed, "SELECT 1 FROM inbox"), 5, "the table is empty")
+        silo.stop()
+    assert [one.body for one in seen] == [b"one", b"two", b"three", b"four"]
+    assert (seen[0].headers["subject"], seen[0].headers["from"].partition(";")[0]) == ("one", "<sip:carol@home.lan>")
+    assert query(renamed, "SELECT sql FROM sqlite_master WHERE name = 'inbox'") == made  # its table is as it was
+    assert query(renamed, "SELECT 1 FROM sqlite_master WHERE name = 'silo'") == []
+
+
+def test_ids_of_ours_never_come_back_in_kamailios_table(renamed: Path, tmp_path: Path) -> None:
+    given: list[int] = []
+    for round_ in range(3):  # each with a daemon of its own
+        with Serve(tmp_path, "--settle", "0", *CHOSEN) as silo, Peer("bob", silo.address) as bob:
+            for n in range(2):
+                bob.write("bob", f"{round_}.{n}")
+            given += [row[0] for row in query(renamed, "SELECT number FROM inbox ORDER BY number")]
+            bob.register()
+            bob.take(4 if round_ == 0 else 2)
+            until(lambda: not query(renamed, "SELECT 1 FROM inbox"), 5, "the table is empty")
+            silo.kill()
+    with closing(Store(renamed, NAMES)) as store:
+        given += [item.silo_id for item in stored(store, "and by a command")]
+    assert given == [1, 2, 3, 4, 5, 6, 7, 8, 9]
+
+
+def test_without_its_names_the_file_is_refused_in_a_sentence(renamed: Path, tmp_path: Path) -> None:
+    words = ("serve", "--bind", "udp:127.0.0.1:0", *on(renamed), "--set", "db_table=inbox", "--set", "sc_mid=number")
+    ran = harness.run(tmp_path, *words)
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.sentence == (
+        "msilo-lite: the table inbox has no column src_addr; db_table and the sc_... settings name table and columns"
+    )
+
+
+# FAULT: `waiting_of` lets such a reminder live for three days after its time, but the cleaner goes by the column alone
+# and takes it away, "its time ran out", in the very turn in which it falls due or the daemon starts.
+def test_a_reminder_whose_row_ends_before_its_time_is_sent(kamailio: Path, tmp_path: Path) -> None:
+    """msilo counts the life of a reminder from its arrival."""
+    now = int(time.time())
+    harness.change(kamailio, f"UPDATE silo SET inc_time = {now - 900}, exp_time = {now - 300}, snd_time = {now - 20}")
+    with Serve(tmp_path, "--settle", "0") as silo, Peer("bob", silo.address) as bob:
+        bob.register()
+        assert [one.body for one in bob.take(3)] == [b"one", b"two", b""]
+
+
+def test_a_body_without_a_type_is_not_lost(kamailio: Path, tmp_path: Path) -> None:
+    harness.change(kamailio, "UPDATE silo SET ctype = ''")
+    with Serve(tmp_path, "--settle", "0") as silo, Peer("bob", silo.address) as bob:
+        bob.register()
+        assert [one.body for one in bob.take(3)] == [b"one", b"two", b""]
+
+
+@pytest.mark.parametrize("word", ["list", "check"])
+def test_a_look_before_the_first_start_changes_nothing(kamailio: Path, tmp_path: Path, word: str) -> None:
+    before = kamailio.read_bytes()
+    ran = harness.run(tmp_path, word, *on(kamailio))
+    assert f"{kamailio} has no tables of msilo-lite yet; start `serve` once" in ran.out + ran.err
+    assert kamailio.read_bytes() == before
+
+
+def test_check_tells_of_a_table_of_kamailios_and_of_what_vanished(kamailio: Path, tmp_path: Path) -> None:
+    with closing(Store(kamailio)) as store:
+        stored(store, "ours")
+    quiet = ("--set", "add_date=0", "--set", "max_messages=10")
+    fine = harness.run(tmp_path, "check", *on(kamailio), *quiet)
+    assert (fine.code, fine.err) == (0, "")
+    table = "ok\ttable\tsilo: Kamailio made this table. The file is in WAL mode now, which Kamailio can use as well\n"
+    assert table in fine.out
+    harness.change(kamailio, "DELETE FROM silo")  # as Kamailio's m_dump does
+    warned = harness.run(tmp_path, "check", *on(kamailio), *quiet)
+    assert (warned.code, warned.err) == (1, "")
+    assert warned.out.endswith(
+        "warning\ttable\t1 left it by another hand: a Kamailio that delivers as well? Take m_dump out of its script, "
+        "or messages arrive twice\n"
+    )
+
+
+# -- beside the real Kamailio ------------------------------------------------------------------------------------------
+@contextmanager
+def original(folder: Path, file: Path) -> Iterator[Address]:
+    """A Kamailio that stores into `inbox` and dumps from it, on a file that is there already; yields its address."""
+    target = bench.Kamailio("original", "Kamailio as its sample configures it")
+    parameters = {"db_table": "inbox", **RENAMED, "check_time": "1"}
+    del parameters["sc_callid"], parameters["sc_status"]  # of Kamailio 5.8; before, it lets these columns be
+    more = "".join(
+        f'modparam("msilo", "{name}", {value if value.isdigit() else chr(34) + value + chr(34)})\n'
+        for name, value in parameters.items()
+    )
+    program = shutil.which("kamailio", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"]))
+    if not program or not bench.SCHEMAS[0].exists():
+        missing("kamailio and its msilo and db_sqlite modules are not installed")
+    for _ in range(3):  # the port may be gone again
+        port = bench.free_port()
+        config = folder / "kamailio.cfg"
+        text = target.config(port, port, file).replace(f"alias={wire.DOMAIN}", "alias=home.lan")
+        config.write_text(text.replace("request_route {", f"{more}\nrequest_route {{", 1))
+        running = launch([program, "-DD", "-E", "-f", str(config), "-Y", str(folder)], folder, file)
+        try:
+            running.port = port
+            if bench.serves(running):
+                yield ("127.0.0.1", port)
+                return
+        finally:
+            running.stop()
+    pytest.fail(f"Kamailio did not start: {last_words(folder)}")
+
+
+@pytest.mark.sip
+def test_kamailio_itself_goes_on_with_the_file(renamed: Path, tmp_path: Path) -> None:
+    """It stores what we deliver, and dumps what we stored: then `check` says so."""
+    quiet = ("--set", "add_date=0", "--set", "max_messages=10", "--set", "domain=home.lan", *CHOSEN)
+    with Serve(tmp_path, "--settle", "0", *quiet) as silo, original(tmp_path, renamed) as address:
+        with Peer("carol", address) as carol:
+            carol.write("bob", "left with Kamailio")  # 202
+        assert query(renamed, "SELECT words FROM inbox WHERE number = 3") == [(b"left with Kamailio",)]
+        with Peer("bob", silo.address) as bob:
+            bob.register()
+            seen = bob.take(3)
+            until(lambda: not query(renamed, "SELECT 1 FROM inbox"), 5, "the table is empty")
+        assert [one.body for one in seen] == [b"one", b"two", b"left with Kamailio"]
+
+        with Peer("alice", silo.address) as alice:
+            alice.write("dave", "left with us")
+        assert query(renamed, "SELECT number, words FROM inbox") == [(4, b"left with us")]
+        with closing(Phone("dave", address)) as dave:
+            assert dave.register() == 200  # at Kamailio, whose script calls m_dump
+            dave.take(1)
+            until(lambda: not query(renamed, "SELECT 1 FROM inbox"), 10, "Kamailio's cleaner has been there")
+        assert dave.received[0].body.endswith(b"] left with us")
+        with Peer("alice", silo.address) as alice:
+            alice.write("dave", "and again")  # the id that Kamailio freed stays free
+        assert query(renamed, "SELECT number FROM inbox") == [(5,)]
+        ran = harness.run(tmp_path, "check", *on(renamed), *quiet)
+    assert ran.code == 1
+    assert "warning\ttable\t1 left it by another hand: a Kamailio that delivers as well?" in ran.out

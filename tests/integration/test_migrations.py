@@ -56,6 +56,7 @@ ALTER TABLE msilo_contact ADD COLUMN extra TEXT NOT NULL DEFAULT '';
 ALTER TABLE msilo_wish ADD COLUMN detail TEXT NOT NULL DEFAULT '';
 CREATE INDEX msilo_ledger_handed ON msilo_ledger (in_flight) WHERE state = 7;
 CREATE INDEX msilo_snd_idx ON silo (snd_time) WHERE snd_time > 0;
+CREATE INDEX msilo_owner_idx ON silo (username, domain COLLATE "NOCASE");
 """
 
 

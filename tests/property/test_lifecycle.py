@@ -1,7 +1,7 @@
 """The life of messages over a real file: anything may happen in any order, and a small model knows what must hold.
 
-Accept, retransmit, wake, answer, time, purge, a disk that fails, a crash. What the model knows of a message is what the
-senders, the phones and the operator saw of it.
+Accept, retransmit, remind, wake, with a limit and without, answer, time, purge, a disk that fails, a crash. What the
+model knows of a message is what the senders, the phones and the operator saw of it.
 """
 
 from __future__ import annotations
@@ -18,9 +18,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from msilo_lite.address import Aor
 from msilo_lite.delivery import STEP_ASIDE_AFTER
-from msilo_lite.errors import SipError
+from msilo_lite.errors import Rejected, SipError
 from msilo_lite.inbox import Inbox
-from msilo_lite.replay import Send
+from msilo_lite.lanes import Send
+from msilo_lite.policy import Policy
+from msilo_lite.pseudo import Template
+from msilo_lite.silo import Reading
 from msilo_lite.wire import Answer, Request
 from tests.unit.kit import BOB, CARL, NO_ANSWER, NOW, PROXY, Rig, heard, request
 
@@ -33,7 +36,17 @@ BREAKS = {
     "counters": "CREATE TRIGGER broken BEFORE INSERT ON msilo_counter BEGIN SELECT RAISE(ABORT, 'full'); END",
     "ledger": "CREATE TRIGGER broken BEFORE UPDATE ON msilo_ledger BEGIN SELECT RAISE(ABORT, 'full'); END",
 }
+MOST = 8
+"Messages that fit into a box."
+LONGEST = 600
+"Seconds until the latest reminder."
 owners = st.sampled_from([BOB, CARL])
+
+
+def opened(file: Path, now: int) -> Rig:
+    """The parts as they are after a start."""
+    reading = Reading(snd_time=Template.parse("$hdr(X-Send-At)"))
+    return Rig(file, proxy=PROXY, now=now, policy=Policy(max_messages=MOST, reminders=True), reading=reading)
 
 
 class Lifecycle(RuleBasedStateMachine):
@@ -41,10 +54,14 @@ class Lifecycle(RuleBasedStateMachine):
         super().__init__()
         self.folder = TemporaryDirectory()
         self.file = Path(self.folder.name) / "silo.sqlite"
-        self.rig = Rig(self.file, proxy=PROXY)
+        self.rig = opened(self.file, NOW)
         self.now = NOW
         self.broken = False
         self.requests: dict[int, tuple[Aor, Request]] = {}
+        self.after: dict[int, int] = {}
+        "Seconds after which a reminder asks to be sent; 0 for other messages."
+        self.due: dict[int, int] = {}
+        self.reminded = (0, 0)
         # on disk
         self.order: list[int] = []
         self.ended: set[int] = set()
@@ -58,6 +75,10 @@ class Lifecycle(RuleBasedStateMachine):
         # what phones saw
         self.flights: dict[int, tuple[Aor, int, Send]] = {}
         self.again: set[Aor] = set()
+        self.budget: dict[Aor, int] = {}
+        "Messages that may still leave the box of an owner who was called for so many."
+        self.limited: set[Aor] = set()
+        "Owners whose last call had a limit: what it leaves waits for the next one."
         self.delivered: Counter[int] = Counter()
         self.unsettled: set[int] = set()
         self.failures: Counter[int] = Counter()
@@ -68,9 +89,17 @@ class Lifecycle(RuleBasedStateMachine):
         return self.requests[number][0]
 
     def waiting(self, owner: Aor) -> list[int]:
-        """What should be delivered to an owner, in the order it was taken."""
+        """What should be delivered to an owner by now, in the order it was taken."""
         gone = self.ended | self.ending | self.parked | self.parking
-        return [number for number in self.order if self.owner(number) == owner and number not in gone]
+        mine = [number for number in self.order if self.owner(number) == owner and number not in gone]
+        return [number for number in mine if self.due[number] <= self.now]
+
+    def is_open(self, owner: Aor) -> bool:
+        return owner in {flying for flying, _, _ in self.flights.values()}
+
+    def is_full(self, owner: Aor) -> bool:
+        on_disk = {number for number in self.order if number not in self.ended}
+        return sum(self.owner(number) == owner for number in on_disk | (set(self.new) - set(self.order))) >= MOST
 
     def committed(self) -> None:
         for number in self.new:
@@ -102,9 +131,11 @@ class Lifecycle(RuleBasedStateMachine):
         for send in sends:
             number = int(send.item.message.body)
             owner = self.owner(number)
-            assert owner not in {flying for flying, _, _ in self.flights.values()}, "two in flight for one owner"
+            assert not self.is_open(owner), "two in flight for one owner"
+            assert self.due[number] <= self.now, "a reminder left before its time"
             assert number in self.waiting(owner), "sent though it is not waiting"
-            earlier = self.waiting(owner)[: self.waiting(owner).index(number)]
+            # a reminder has its own time: what was stored after it may pass it
+            earlier = [n for n in self.waiting(owner)[: self.waiting(owner).index(number)] if not self.after[n]]
             assert set(earlier) <= {n for n in self.doubtful if self.failures[n] >= STEP_ASIDE_AFTER}, "out of order"
             self.doubtful.discard(number)
             self.flights[send.token] = (owner, number, send)
@@ -113,10 +144,19 @@ class Lifecycle(RuleBasedStateMachine):
     @rule(owner=owners, many=st.integers(1, 3))
     def accept(self, owner: Aor, many: int) -> None:
         for _ in range(many):
-            number = len(self.requests)
-            text = request("MESSAGE", owner.uri, body=str(number).encode(), to=f"<{owner.uri}>", call_id=f"n{number}")
-            self.requests[number] = owner, text
-            self.take(number)
+            self.write(owner, 0)
+
+    @rule(owner=owners, after=st.sampled_from([1, 60, LONGEST]))
+    def accept_reminder(self, owner: Aor, after: int) -> None:
+        self.write(owner, after)
+
+    def write(self, owner: Aor, after: int) -> None:
+        number = len(self.requests)
+        lines = [f"X-Send-At: +{after}s"] if after else []
+        how = {"to": f"<{owner.uri}>", "call_id": f"n{number}"}
+        self.requests[number] = owner, request("MESSAGE", owner.uri, *lines, body=str(number).encode(), **how)
+        self.after[number] = after
+        self.take(number)
 
     @precondition(lambda self: self.requests)
     @rule(data=st.data())
@@ -124,7 +164,17 @@ class Lifecycle(RuleBasedStateMachine):
         self.take(data.draw(st.sampled_from(sorted(self.requests))))
 
     def take(self, number: int) -> None:
-        assert self.rig.silo.accept(self.requests[number][1], self.now) is not None
+        owner, text = self.requests[number]
+        known = number in self.order or number in self.new
+        try:
+            assert self.rig.silo.accept(text, self.now) is not None
+        except Rejected:
+            full = self.is_full(owner) and not known
+            assert full, "refused though there is room, or though it is known"
+            return
+        assert known or not self.is_full(owner), "taken though the box is full"
+        if not known:
+            self.due[number] = self.now + self.after[number] if self.after[number] else 0
         self.new.append(number)
 
     @rule(lazy=st.booleans())
@@ -135,14 +185,35 @@ class Lifecycle(RuleBasedStateMachine):
     def wake(self, owner: Aor) -> None:
         """A REGISTER that settled: what waits for this owner goes now, or after the message that is under way."""
         self.turn()
-        open_lane = owner in {flying for flying, _, _ in self.flights.values()}
-        self.rig.replay.wake(owner)
-        if open_lane:
+        if self.is_open(owner):
             self.again.add(owner)
+        self.rig.replay.wake(owner)
+        self.unlimited(owner)
+        self.goes(owner)
+
+    @precondition(lambda self: not self.broken)
+    @rule(owner=owners, most=st.integers(1, 3))
+    def wake_for(self, owner: Aor, most: int) -> None:
+        """The same for so many messages: never do more leave than all who called together asked for."""
+        self.turn()
+        if not self.is_open(owner):
+            self.budget[owner] = most
+        elif owner in self.budget:
+            self.budget[owner] += most
+        self.limited.add(owner)
+        self.rig.replay.wake(owner, most=most)
+        self.goes(owner)
+        if not self.is_open(owner):
+            self.budget.pop(owner)
+
+    def unlimited(self, owner: Aor) -> None:
+        self.budget.pop(owner, None)
+        self.limited.discard(owner)
+
+    def goes(self, owner: Aor) -> None:
         self.turn()
         self.turn()
-        if not self.broken and self.waiting(owner):
-            assert owner in {flying for flying, _, _ in self.flights.values()}, "a wake-up was lost"
+        assert self.broken or self.is_open(owner) or not self.waiting(owner), "a wake-up was lost"
 
     @precondition(lambda self: self.flights)
     @rule(
@@ -157,14 +228,17 @@ class Lifecycle(RuleBasedStateMachine):
 
     def heard_from_phone(self, number: int, answer: Answer) -> None:
         purged = number in self.ended
+        kind = "reminders" if self.after[number] else "messages"
+        if answer in ACCEPTED or answer in REFUSED or answer in UNFIT:
+            self.spend(self.owner(number))
         if answer in ACCEPTED:
-            self.counting["dumped_messages"] += 1
+            self.counting[f"dumped_{kind}"] += 1
             self.delivered[number] += 1
             assert self.delivered[number] == 1, "delivered twice"
             self.unsettled.add(number)
             self.ending.add(number)
             return
-        self.counting["failed_messages"] += 1
+        self.counting[f"failed_{kind}"] += 1
         self.failures[number] += 1
         if answer in REFUSED:
             self.ending.add(number)
@@ -173,12 +247,17 @@ class Lifecycle(RuleBasedStateMachine):
         elif answer in DOUBTFUL:
             self.doubtful.add(number)
 
+    def spend(self, owner: Aor) -> None:
+        if owner in self.budget:
+            self.budget[owner] -= 1
+            assert self.budget[owner] >= 0, "more left than was asked for"
+
     @precondition(lambda self: self.flights)
     @rule(data=st.data(), permanent=st.booleans())
     def cannot_be_sent(self, data: st.DataObject, permanent: bool) -> None:
         token = data.draw(st.sampled_from(sorted(self.flights)))
         owner, number, send = self.flights.pop(token)
-        self.counting["failed_messages"] += 1
+        self.counting["failed_reminders" if self.after[number] else "failed_messages"] += 1
         self.failures[number] += STEP_ASIDE_AFTER if permanent else 1
         if permanent:
             self.doubtful.add(number)
@@ -187,21 +266,38 @@ class Lifecycle(RuleBasedStateMachine):
         self.restarted(owner, stopped=not permanent)
 
     def restarted(self, owner: Aor, *, stopped: bool) -> None:
-        """A lane that was woken while it was open starts over when it stops."""
-        flying = {one for one, _, _ in self.flights.values()}
-        if stopped and owner in self.again and owner not in flying:
+        """A lane that was woken while it was open starts over when it stops; one that runs dry has left nothing."""
+        if not self.is_open(owner) and (not stopped or owner in self.again):
             self.turn()
-            flying = {one for one, _, _ in self.flights.values()}
-            assert self.broken or owner in flying or not self.waiting(owner), "a wake-up while open was lost"
-        if owner not in flying or stopped:
+            self.turn()
+        if not self.is_open(owner) and not self.broken and owner not in self.budget:
+            left = set(self.waiting(owner))
+            if stopped:
+                assert owner not in self.again or left <= self.doubtful, "a wake-up while open was lost"
+            else:
+                assert left <= self.doubtful, "what fell due while the lane was open was forgotten"
+        if not self.is_open(owner) or stopped:
             self.again.discard(owner)
+        if not self.is_open(owner):
+            self.budget.pop(owner, None)
 
-    @rule(seconds=st.sampled_from([1, 60, 600, 3600]))
+    @rule(seconds=st.sampled_from([1, 60, LONGEST, 3600]))
     def time_passes(self, seconds: int) -> None:
+        """What is due by the clock: tries after a back-off, and reminders."""
+        self.turn()  # what came is on disk in the turn it came in
         self.now += seconds
-        for owner in self.rig.store.due(self.now, 100):
+        ripe = self.rig.store.ripened(self.reminded, self.now, 100)
+        for owner in (*self.rig.store.due(self.now, 100), *(owner for owner, _ in ripe)):
             self.rig.replay.retry(owner)
+            if not self.is_open(owner):
+                self.unlimited(owner)
+        self.reminded = ripe[-1][1] if ripe else self.reminded
         self.turn()
+        self.turn()
+        later = {one.owner for one in self.rig.store.recipients()} | self.limited
+        for owner in {BOB, CARL} - later:
+            forgotten = {number for number in self.waiting(owner) if self.after[number]}
+            assert self.broken or self.is_open(owner) or not forgotten, "a reminder was forgotten"
 
     @precondition(lambda self: not self.broken and self.order)
     @rule(data=st.data())
@@ -220,6 +316,7 @@ class Lifecycle(RuleBasedStateMachine):
         self.sql(BREAKS[how])
         self.broken = True
         self.again.clear()
+        self.budget.clear()
 
     @precondition(lambda self: self.broken)
     @rule()
@@ -242,7 +339,9 @@ class Lifecycle(RuleBasedStateMachine):
         self.forget_staged()
         self.flights.clear()
         self.again.clear()
-        self.rig = Rig(self.file, proxy=PROXY, now=self.now)
+        self.budget.clear()
+        self.reminded = (0, 0)
+        self.rig = opened(self.file, self.now)
         for owner in self.rig.interrupted:
             self.rig.replay.wake(owner)
 
@@ -266,6 +365,7 @@ class Lifecycle(RuleBasedStateMachine):
         try:
             if self.broken:
                 self.disk_mends()
+            self.time_passes(LONGEST)
             for owner in (BOB, CARL):
                 self.wake(owner)
             for _ in range(3 * len(self.requests) + 3):

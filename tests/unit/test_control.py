@@ -67,7 +67,7 @@ def test_an_empty_order_is_none(name: str) -> None:
         "X-MSilo-Owner: <sip:carl@home.lan> x",
         "X-MSilo-Src: nobody",
         "X-MSilo-Src: sip:",
-        'X-MSilo-Src: "a\rX-Evil: 1" <sip:a@b>',
+        'X-MSilo-Src: "a\x0cX-Evil: 1" <sip:a@b>',
         'X-MSilo-Src: "\x1b[31m" <sip:a@b>',
         "X-MSilo-Dst: <>",
         "X-MSilo-Dst: *",

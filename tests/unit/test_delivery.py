@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import pytest
 
-from msilo_lite.delivery import MOVES, WAITING, Event, Lane, State, Verdict, judge, move
+from msilo_lite.delivery import MOVES, WAITING, Event, Lane, State, Trust, Verdict, judge, move
 from msilo_lite.errors import MsiloError
 
-#             BEGIN     RELEASE   ACCEPTED  MISSED    UNFIT     REFUSED   LAPSE     CANCEL    RESTART
+# the events stand in the order of EVENTS
 TABLE = """
-PENDING       SENDING   -         -         -         -         -         EXPIRED   CANCELLED -
-SENDING       -         PENDING   DELIVERED PENDING   PARKED    FAILED    EXPIRED   CANCELLED PENDING
-PARKED        -         -         -         -         -         -         EXPIRED   CANCELLED -
-DELIVERED     -         -         -         -         -         -         -         -         -
-FAILED        -         -         -         -         -         -         -         -         -
-EXPIRED       -         -         -         -         -         -         -         -         -
-CANCELLED     -         -         -         -         -         -         -         -         -
+PENDING       SENDING   -         -         -         -         -         EXPIRED   CANCELLED -        - - - -
+SENDING       -         PENDING   DELIVERED PENDING   PARKED    FAILED    EXPIRED   CANCELLED PENDING  HANDED - - -
+PARKED        -         -         -         -         -         -         EXPIRED   CANCELLED -        - - - PENDING
+HANDED        - - - - - -                                         DELIVERED CANCELLED - - PENDING DELIVERED PENDING
+DELIVERED     -         -         -         -         -         -         -         -         -         - - - -
+FAILED        -         -         -         -         -         -         -         -         -         - - - -
+EXPIRED       -         -         -         -         -         -         -         -         -         - - - -
+CANCELLED     -         -         -         -         -         -         -         -         -         - - - -
 """
-EVENTS = ("BEGIN", "RELEASE", "ACCEPTED", "MISSED", "UNFIT", "REFUSED", "LAPSE", "CANCEL", "RESTART")
+EVENTS = (
+    "BEGIN", "RELEASE", "ACCEPTED", "MISSED", "UNFIT", "REFUSED", "LAPSE", "CANCEL", "RESTART", "HANDED_OVER",
+    "RETURNED", "BELIEVED", "RETRY",
+)  # fmt: skip
 EXPECTED = {
     (row.split()[0], event): cell
     for row in TABLE.strip().splitlines()
@@ -42,6 +46,7 @@ def test_move(state: str, event: str) -> None:
 def test_numbers_are_what_released_files_hold() -> None:
     assert {state.name: state.value for state in State} == {
         "PENDING": 0, "SENDING": 1, "PARKED": 2, "DELIVERED": 3, "FAILED": 4, "EXPIRED": 5, "CANCELLED": 6,
+        "HANDED": 7,
     }  # fmt: skip
 
 
@@ -100,3 +105,15 @@ def test_a_code_that_is_not_final_is_an_error(code: int, by_proxy: bool) -> None
 def test_what_a_verdict_asks_for_is_a_move_of_the_table(code: int) -> None:
     for by_proxy in (True, False):
         move(State.SENDING, judge(code, by_proxy=by_proxy).event)
+
+
+@pytest.mark.parametrize(
+    ("trust", "code", "event"),
+    [
+        (Trust.ANY, 202, Event.ACCEPTED), (Trust.CONFIRM, 200, Event.HANDED_OVER),
+        (Trust.CONFIRM, 202, Event.HANDED_OVER), (Trust.ONLY_200, 200, Event.ACCEPTED),
+        (Trust.ONLY_200, 202, Event.MISSED),
+    ],
+)  # fmt: skip
+def test_how_far_a_2xx_is_believed(trust: Trust, code: int, event: Event) -> None:
+    assert judge(code, by_proxy=True, trust=trust).event is event

@@ -54,10 +54,10 @@ def teller(proxy: str | None = PROXY, bindings: tuple[Contact, ...] = (), **chan
 
 def about(
     notices: Notices, *more: str, what: Message | None = None, now: int = NOW, orders: Orders | None = None,
-    mark: str = "notice-1", **changed: str | None,
+    mark: str = "notice-1", body: bytes = b"hello", **changed: str | None,
 ) -> Outgoing | None:  # fmt: skip
     """The notice about a message that was stored for a request."""
-    got = request("MESSAGE", "sip:bob@home.lan", *more, **changed)
+    got = request("MESSAGE", "sip:bob@home.lan", *more, body=body, **changed)
     from_ = parse_address(got.get("from") or "", tel=True)
     stored = what or message(from_=from_.text, src=from_.uri)
     stored = replace(stored, arrived=now)
@@ -96,7 +96,7 @@ def test_its_words_come_from_the_request() -> None:
     )
     out = about(
         notices, "Subject: Zoë", to='"Bob" <sip:bobby@home.lan>', call_id="c7", from_="<sip:alice@x.lan>", body=b"\xff"
-    )  # type: ignore[arg-type]  # a body
+    )
     assert out is not None
     assert out.from_ == '"bobby" <sip:bob@home.lan>'
     assert out.to == "<sip:alice@x.lan>"
@@ -107,9 +107,9 @@ def test_its_words_come_from_the_request() -> None:
 
 def test_nothing_of_a_request_can_start_a_header() -> None:
     notices = teller(from_='"$hdr(X-Name)" <sip:silo@home.lan>', contact_="X-About: $hdr(Subject)")
-    out = about(notices, "Subject: a\rX-Evil: 1", "X-Name: b\rX-Evil: 2\x00")
+    out = about(notices, "Subject: a\x0cX-Evil: 1", "X-Name: b\x0cX-Evil: 2\x00")
     assert out is not None
-    assert "\r" not in out.from_
+    assert "\x0c" not in out.from_
     assert "\x00" not in out.from_
     assert dict(out.headers)[b"X-About"] == b"a X-Evil: 1"
 
@@ -256,7 +256,7 @@ def test_a_notice_that_comes_back_is_known() -> None:
         ("Contact: <sip:alice@127.0.0.1:5099;x=y>;expires=60", "sip:alice@127.0.0.1:5099;x=y"),
         ("m: sip:alice@127.0.0.1:5099", "sip:alice@127.0.0.1:5099"),
         ("Contact: <SIP:alice@127.0.0.1>", "SIP:alice@127.0.0.1"),
-        ("Contact: <sips:alice@127.0.0.1>", "sips:alice@127.0.0.1"),
+        ("Contact: <sips:alice@127.0.0.1>", ALICE),
         ("Contact: <sip:alice@phone.home.lan>", "sip:alice@phone.home.lan"),
         ("Contact: <sip:127.0.0.1:5099>", "sip:127.0.0.1:5099"),
         ('Contact: "A, B" <sip:a@127.0.0.1>, <sip:b@127.0.0.1>', "sip:a@127.0.0.1"),
@@ -371,7 +371,8 @@ class Desk:
     def __init__(self, rig: Rig, **changed: Any) -> None:
         self.rig = rig
         config = Config.model_validate(WORDS | changed)
-        self.reception = Reception(config, rig.silo, rig.bindings, rig.replay, Scheduler(0.1, 60, 10, 1))
+        scheduler = Scheduler(0.1, 60, 10, 1)
+        self.reception = Reception(config, rig.silo, rig.bindings, rig.replay, scheduler, lambda *_: (481, None))
 
     def take(self, *requests: Request, host: str = "127.0.0.1", now: int = NOW) -> list[Outgoing]:
         """Requests that share a turn; the notices that leave after it."""

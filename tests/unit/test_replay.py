@@ -776,6 +776,54 @@ def test_a_reminder_that_falls_due_while_the_lane_is_open_goes_as_well(timed: Ri
     assert timed.box() == []
 
 
+@pytest.mark.parametrize("answer", [heard(500), NO_ANSWER])
+def test_a_look_for_what_is_due_while_the_lane_is_open_makes_no_storm(rig: Rig, answer: Answer) -> None:
+    """A slow phone that refuses one message: the daemon looks every second, and its back-off still holds."""
+    rig.write("a")
+    refuse(rig, 2, answer)
+    (send,) = rig.due()
+    for _ in range(3):
+        assert rig.due() == []
+    assert rig.answer(send, answer, after=2) == []
+    assert rig.turn() == []
+    left = trouble(rig)
+    assert left is not None
+    assert left[0] is not None
+    assert left[0] >= 60
+    assert [item.attempts for item in rig.box()] == [3]
+
+
+def test_a_reminder_that_falls_due_while_its_owner_waits_for_a_limited_run_goes_as_well(open_rig: OpenRig) -> None:
+    """Somebody else has the only lane; bob was called for one message, and his reminder is the second."""
+    reading = Reading(snd_time=Template.parse("$hdr(X-Send-At)"))
+    rig = open_rig(proxy=PROXY, most=1, policy=Policy(reminders=True), reading=reading)
+    rig.write("c", to="carl")
+    rig.write("a")
+    remind(rig, "r", 10)
+    (send,) = rig.wake(CARL)
+    assert wake_for(rig, 1) == []
+    rig.now += 10
+    assert ripe(rig, NOW) == []
+    went = deliver(rig, rig.answer(send, 200))
+    for _ in range(3):
+        went += deliver(rig, rig.turn() + rig.due())
+    assert went == ["a", "r"]
+
+
+def test_a_reminder_that_falls_due_while_a_limited_run_fails_goes_as_well(timed: Rig) -> None:
+    """The phone is busy and was called for one message meanwhile: that one goes first, and then the reminder."""
+    timed.write("a", "b")
+    remind(timed, "r", 10)
+    (send,) = wake_for(timed, 1)
+    wake_for(timed, 1)
+    timed.now += 10
+    assert ripe(timed, NOW) == []
+    went = deliver(timed, timed.answer(send, 486))
+    for _ in range(3):
+        went += deliver(timed, timed.turn() + timed.due())
+    assert "r" in went
+
+
 def test_a_failed_reminder_is_tried_again_by_time(timed: Rig) -> None:
     remind(timed, "r", 10)
     timed.now += 10
@@ -921,3 +969,25 @@ def test_after_a_stop_in_the_middle_the_rest_goes_without_a_new_register(open_ri
     again = open_rig(proxy=PROXY, now=NOW + 3600)
     sends = again.wake(*again.interrupted) or again.due()
     assert texts(sends) == ["b"]
+
+
+# -- giving up -----------------------------------------------------------------------------------------------------
+def test_a_message_is_given_up_after_so_many_attempts(rig: Rig) -> None:
+    rig.replay = Replay(rig.silo, Ways(rig.bindings, None), 64, {}, max_attempts=2)
+    rig.write("a", "b")
+    assert rig.answer(rig.wake(BOB)[0], 486) == []
+    (again,) = rig.wake(BOB)
+    assert texts([again]) == ["a"]
+    rig.answer(again, 486)
+    assert rig.states() == ["b pending"]
+    with closing(Inbox(rig.file)) as inbox:
+        (past,) = inbox.history(BOB)
+    assert (past.state.name, past.attempts) == ("FAILED", 2)
+    assert past.reason == "given up after 2 attempts, the last: 486 Because"
+
+
+def test_what_nobody_heard_of_is_no_reason_to_give_up(rig: Rig) -> None:
+    rig.replay = Replay(rig.silo, Ways(rig.bindings, None), 64, {}, max_attempts=1)
+    rig.write("a")
+    rig.cannot(rig.wake(BOB)[0], permanent=False)
+    assert rig.states() == ["a pending"]

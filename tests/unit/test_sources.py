@@ -111,12 +111,10 @@ def test_a_wrong_choice_names_itself_and_the_nearest_setting(item: str, words: s
     assert wrong(item).startswith(words)
 
 
-# FAULT: the name of a setting may have blanks around it, its value may not.
 def test_blanks_around_the_equal_sign_are_no_part_of_the_value() -> None:
     assert chosen("log_level = info", "db_table = inbox").db_table == "inbox"
 
 
-# FAULT: " (from option --set) is not a setting": the name is empty, and so is the place where it stands.
 def test_a_choice_without_a_name_is_a_sentence() -> None:
     assert not wrong("=1").startswith(" ")
 
@@ -129,8 +127,6 @@ def test_settings_that_do_not_go_together() -> None:
     assert chosen("sc_mid=body", "sc_body=id").sc_mid == "body"
 
 
-# FAULT: what that sentence says to write ends in four characters more when a shell, the environment or a TOML string in
-# single quotes gives it, and they stand in the notice's Content-Type.
 def test_the_example_of_a_refusal_works_as_it_stands() -> None:
     example = wrong("offline_message=Bob is away.").split("'")[1]
     found = chosen("offline_message=Bob is away.", f"content_type_hdr={example}")
@@ -196,9 +192,6 @@ def test_a_wrong_peer_says_what_is_wrong(value: str, words: str) -> None:
     assert f"(from option --set): {words}" in said
 
 
-# FAULT: "Field required", "Input should be a valid tuple", "Input should be a valid dictionary or instance of Peer":
-# pydantic's words, which name neither the field nor what to write; and a misspelt field of a peer gives
-# "peer (from option --set) is not a setting; did you mean peer?".
 @pytest.mark.parametrize(
     ("value", "word"),
     [
@@ -215,7 +208,6 @@ def test_a_peer_of_another_form_says_what_to_write(value: str, word: str) -> Non
     assert "did you mean peer" not in said
 
 
-# FAULT: empty in the environment means none for every other list.
 def test_no_peer_is_none() -> None:
     os.environ["MSILO_PEER"] = ""
     assert load(None, {}).config.peer == ()

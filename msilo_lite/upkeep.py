@@ -1,0 +1,143 @@
+"""What the loop does by the clock: reminders that are due, what other programs wrote, and the cleaner."""
+
+from __future__ import annotations
+
+import logging
+
+from .address import Aor
+from .bindings import Bindings
+from .compose import LATE
+from .config import Config
+from .message import Wish
+from .reception import Reception
+from .replay import Replay
+from .scheduler import Due
+from .silo import Silo
+from .store import Store
+
+log = logging.getLogger(__name__)
+
+PURGE_BATCH = 500
+"Rows the cleaner takes in one commit."
+PRUNE_MOST = 20
+"Such batches of history in one run."
+FOREIGN_PAUSE = 5
+"Seconds after another program's write until its mail is looked for; many writes are one look."
+FOREIGN_MOST = 2000
+"Due reminders that such a look takes in."
+
+
+class Upkeep:
+    """Called once a turn. Methods may raise StoreError; what was not done is done at the next call."""
+
+    def __init__(
+        self, config: Config, store: Store, silo: Silo, replay: Replay, bindings: Bindings, reception: Reception
+    ) -> None:
+        self._config = config
+        self._store = store
+        self._silo = silo
+        self._replay = replay
+        self._bindings = bindings
+        self._reception = reception
+        self._seen = -1
+        self._unclean = False
+        self._reminded = (0, 0)
+        "Up to which reminder, by due time and id, their owners were called."
+        self._look_again = 0.0
+        "When to look at what another program may have put into the box; 0: nobody wrote."
+        self._others_wrote = False
+        "Whether another program has written since the last purge of history."
+        self._taken: set[int] = set()
+        "Wishes that are being granted."
+
+    def tick(self, due: Due, now: float, *, calling: bool) -> None:
+        """Do what is due; `calling`: whether owners are tried whom no command names."""
+        if due.reminders and calling:
+            self._remind(int(now))
+        if due.wishes:
+            self._look_for_wishes(int(now))
+        if due.wishes and calling:
+            self._look_for_mail(int(now))
+        self._clean(now, start=due.clean)
+        if due.purge:
+            self._prune(int(now))
+
+    def _remind(self, now: int) -> None:
+        """Call the owners of reminders that fell due since the last look; at the start, of all that did meanwhile."""
+        if self._reminded[0] > now:  # the clock was set back
+            self._reminded = (now, 0)
+        late = 0
+        for _ in range(PRUNE_MOST):
+            found = self._store.ripened(self._reminded, now, PURGE_BATCH)
+            late += sum(now - place[0] > LATE for _, place in found)
+            self._call_for(found)
+            if found:
+                self._reminded = found[-1][1]
+            if len(found) < PURGE_BATCH:
+                break
+        if late:
+            log.warning("%d reminders are late, they fell due while nobody looked", late)
+            self._silo.turn.count("late_reminders", late)
+
+    def _call_for(self, found: list[tuple[Aor, tuple[int, int]]], *, again: bool = False) -> None:
+        """Have these owners tried; `again`: but for those whose next try is set already."""
+        for owner, _ in found:
+            if not (again and self._replay.is_expected(owner)):
+                self._replay.retry(owner)
+
+    def _look_for_wishes(self, now: int) -> None:
+        """What others wrote into the file since the last look; SQLite's data_version says whether to look at all."""
+        seen = self._store.data_version()
+        if seen == self._seen:
+            return
+        self._look_again = self._look_again or now + FOREIGN_PAUSE
+        self._others_wrote = True
+        wishes = self._store.wishes()
+        self._taken &= {wish.number for wish in wishes}
+        for wish in wishes:
+            if wish.number not in self._taken:
+                self._taken.add(wish.number)
+                self._grant(wish, now)
+        self._seen = seen  # only now: a failed look is repeated
+
+    def _grant(self, wish: Wish, now: int) -> None:
+        if wish.verb == "dump":
+            self._replay.wake(wish.owner, wish.number, wish.most)
+            return
+        if wish.verb == "try":
+            self._replay.expect(wish.owner, now, "a command put a message into the box")
+        elif wish.verb == "look":
+            self._reception.may_be_reached(wish.owner, now)
+        else:
+            self._replay.reload()
+        self._silo.turn.wishes[wish.number] = {}
+
+    def _look_for_mail(self, now: int) -> None:
+        """Another program wrote: it may have put mail of registered users into the box, or reminders that are due."""
+        if not self._look_again or 0 < self._look_again - now <= FOREIGN_PAUSE:
+            return
+        self._look_again = 0.0
+        for owner in self._bindings.owners():
+            if self._silo.has_mail(owner, now):
+                self._reception.may_be_reached(owner, now)
+        self._call_for(self._store.ripened((0, 0), now, FOREIGN_MOST), again=True)
+
+    def _clean(self, now: float, *, start: bool) -> None:
+        """Expired bindings and messages go, a batch a turn, so that nobody waits for a large clean-up."""
+        if start:
+            self._bindings.prune(now, self._silo.turn)
+        self._unclean |= start
+        if self._unclean and not self._silo.turn.settled:  # what is staged would be found again
+            handed = int(now) - self._config.handed_time
+            ended = self._silo.lapse(int(now), PURGE_BATCH) or self._silo.believe(handed, int(now), PURGE_BATCH)
+            self._unclean = ended > 0
+
+    def _prune(self, now: int) -> None:
+        """History that is old enough goes, in short commits."""
+        gone = self._store.close_vanished(now) if self._others_wrote else 0
+        self._others_wrote = False
+        if gone:
+            self._silo.turn.count("vanished_messages", gone)
+        for _ in range(PRUNE_MOST):
+            if self._store.prune(now - self._config.history_time, PURGE_BATCH) < PURGE_BATCH:
+                return
