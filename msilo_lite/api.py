@@ -141,7 +141,8 @@ def _message(
         raise BadRequest(400, f"{ctype!r} is not a Content-Type")
     for name, value in pairs:
         if bad_header(name, value):
-            raise BadRequest(400, f"'{name}: {value}' is not a header that can be kept")
+            line = f"{name}: {value}"
+            raise BadRequest(400, f"{line!r} is not a header that can be kept")
     return Message(
         owner=who,
         src=from_.uri,

@@ -236,8 +236,6 @@ def test_without_its_names_the_file_is_refused_in_a_sentence(renamed: Path, tmp_
     )
 
 
-# FAULT: `waiting_of` lets such a reminder live for three days after its time, but the cleaner goes by the column alone
-# and takes it away, "its time ran out", in the very turn in which it falls due or the daemon starts.
 def test_a_reminder_whose_row_ends_before_its_time_is_sent(kamailio: Path, tmp_path: Path) -> None:
     """msilo counts the life of a reminder from its arrival."""
     now = int(time.time())

@@ -378,7 +378,6 @@ def test_a_kamailio_that_renamed_its_table(new: Path, tmp_path: Path) -> None:
         assert ran.sentence == f"msilo-lite: --column {name}: write db_table=NAME or one of the sc_... settings"
 
 
-# FAULT: "cannot read FILE: silo", SQLAlchemy's word for a table that is not there; nothing says what to do.
 def test_a_database_of_somebody_else_is_a_sentence(new: Path, tmp_path: Path) -> None:
     source = tmp_path / "other.sqlite"
     harness.change(source, "CREATE TABLE something (a INTEGER)")
@@ -412,8 +411,6 @@ def test_a_file_that_kamailio_has_open_in_wal_mode(new: Path, tmp_path: Path) ->
     assert bodies(new)[0] == b"changed"
 
 
-# FAULT: a look at a file in WAL mode that nobody has open leaves FILE-wal and FILE-shm behind, since a connection that
-# only reads cannot take them away again (and where it may not write, it cannot read: `immutable=1` could).
 def test_an_import_leaves_nothing_beside_its_source(new: Path, tmp_path: Path) -> None:
     source = kamailio(tmp_path / "kamailio.sqlite")
     with closing(sqlite3.connect(source)) as other:
@@ -422,8 +419,6 @@ def test_an_import_leaves_nothing_beside_its_source(new: Path, tmp_path: Path) -
     assert sorted(one.name for one in tmp_path.iterdir()) == ["kamailio.sqlite", "silo.sqlite"]
 
 
-# FAULT: the file of another msilo-lite passes for a Kamailio's: display names, targets of m_store_addrs and the names
-# of the messages are lost without a word, and what came by `export` before is taken a second time.
 def test_the_file_of_another_silo_is_taken_whole_or_not_at_all(old: Path, new: Path, tmp_path: Path) -> None:
     ran = harness.run(tmp_path, "import", str(old), *on(new))
     if ran.code == 0:

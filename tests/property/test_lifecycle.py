@@ -270,7 +270,7 @@ class Lifecycle(RuleBasedStateMachine):
         if not self.is_open(owner) and (not stopped or owner in self.again):
             self.turn()
             self.turn()
-        if not self.is_open(owner) and not self.broken and owner not in self.budget:
+        if not self.is_open(owner) and not self.broken and owner not in self.limited:
             left = set(self.waiting(owner))
             if stopped:
                 assert owner not in self.again or left <= self.doubtful, "a wake-up while open was lost"
@@ -316,7 +316,6 @@ class Lifecycle(RuleBasedStateMachine):
         self.sql(BREAKS[how])
         self.broken = True
         self.again.clear()
-        self.budget.clear()
 
     @precondition(lambda self: self.broken)
     @rule()
