@@ -169,6 +169,11 @@ class Config(Parameters):
                 raise ValueError(f"{min(wrong)} is not a key of a peer; {', '.join(Peer.model_fields)} are")
         return found
 
+    @field_validator("user", "password", "password_file", mode="before")
+    @classmethod
+    def _empty_is_none(cls, value: Any) -> Any:
+        return value or None
+
     @field_validator("store_hook", mode="before")
     @classmethod
     def _split_words(cls, value: Any) -> Any:
