@@ -62,9 +62,10 @@ class Hook:
         }
         safe = {name: value.encode("utf-8", "backslashreplace").decode() for name, value in about.items()}
         quiet = subprocess.DEVNULL
+        rest = {name: value for name, value in os.environ.items() if not name.startswith("MSILO_")}  # a password
         try:
             child = subprocess.Popen(
-                self._command, stdin=quiet, stdout=quiet, env={**os.environ, **safe}, start_new_session=True
+                self._command, stdin=quiet, stdout=quiet, env={**rest, **safe}, start_new_session=True
             )
         except (OSError, ValueError) as error:
             log.error("store_hook cannot be started: %s", error)

@@ -86,7 +86,8 @@ def _delay(date: str | None, now: int) -> int:
 def retry_at(now: int, tries: int, retry_after: int | None = None) -> int:
     """UTC second of the next attempt after `tries` (1 or more) failures; never before a Retry-After ends."""
     step = BACKOFF[min(tries, len(BACKOFF)) - 1]
-    return now + max(step, min(retry_after or 0, 86400))
+    asked = min(retry_after, 86400) + 1 if retry_after else 0  # `now` is cut to whole seconds
+    return now + max(step, asked)
 
 
 def sip_date(at: int) -> str:

@@ -233,7 +233,7 @@ def test_retry_after_is_kept_to(rig: Rig) -> None:
     rig.write("a")
     (send,) = rig.wake(BOB)
     rig.answer(send, heard(503, "Busy", "Retry-After: 900"))
-    assert trouble(rig) == (900, 1, "503 Busy")
+    assert trouble(rig) == (901, 1, "503 Busy")
 
 
 @pytest.mark.parametrize("code", [405, 501])
