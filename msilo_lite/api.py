@@ -22,7 +22,7 @@ from typing import Self
 from .address import Aor, parse_address
 from .bindings import USUAL_CONTACT
 from .compose import Dress, fits
-from .errors import BadRequest
+from .errors import BadRequest, Rejected
 from .inbox import Inbox
 from .message import Message, Turn
 from .policy import LAST_SECOND, Policy
@@ -47,14 +47,15 @@ class Box:
         expire_time: int = 259200,
         dress: Dress | None = None,
         room: int = USUAL_CONTACT,
+        max_messages: int = 0,
     ) -> None:
         """`names`: msilo's table and columns where they are called otherwise. `expire_time`: seconds.
 
         `dress`: what the daemon adds to each message, and `room`: bytes that a Contact may have, so that none is taken
-        that it could not send.
+        that it could not send. `max_messages`: how many may wait for one user; 0: any number.
         """
         self._file, self._names = Path(file), names or Names()
-        self._policy = Policy(expire_time)
+        self._policy = Policy(expire_time, max_messages)
         self._dress, self._room = dress or Dress("msilo-lite"), room
         self._store = Store(self._file, self._names)
 
@@ -111,6 +112,9 @@ class Box:
         expires = (message.due or now) + self._policy.expire_time
         whole = message.at(now, min(expires, LAST_SECOND), target)
         fits(whole, self._dress, self._room)
+        most = self._policy.max_messages
+        if most and self._store.waiting(whole.owner, now, most) >= most:
+            raise Rejected(480, f"the box of {whole.owner} is full (max_messages = {most})")
         verb = "try" if whole.due and whole.due <= now + SLACK else "look"
         self._store.write(Turn(new=[whole], asked=[wish_row(verb, whole.owner, now)]), now)
         return str(whole.owner)

@@ -162,6 +162,7 @@ def config_show(json: AsJson = False, config: ConfigFile = None, db_url: DbUrl =
 
     loaded = loaded_from(config, chosen, db_url=db_url)
     dumped = loaded.config.model_dump(mode="json")
+    dumped["peer"] = [{key: value for key, value in one.items() if value is not None} for one in dumped["peer"]]
     values = {name: dumped[name] for name in in_order()}
     values["peer"] = tuple(map(str, loaded.config.peer)) if not json else values["peer"]
     if json:

@@ -49,9 +49,13 @@ def put(config: Config, letter: Letter) -> str:
     headers = [_header(line) for line in letter.headers]
     owner = _at_home(config, letter.owner)
     src = letter.src or f"sip:{Aor.parse(owner)}"
+    src = src if ":" in src else f"sip:{src}"
     dress = dress_of(config, USER_AGENT)
     room = 0 if config.outbound_proxy else USUAL_CONTACT
-    with Box(config.db_file, names=config.names, expire_time=config.expire_time, dress=dress, room=room) as box:
+    with Box(
+        config.db_file, names=config.names, expire_time=config.expire_time, dress=dress, room=room,
+        max_messages=config.max_messages,
+    ) as box:  # fmt: skip
         if letter.dst:
             return box.m_store_addrs(
                 letter.body, owner=owner, srcaddr=src, dstaddr=letter.dst, ctype=letter.ctype, headers=headers,
@@ -63,8 +67,12 @@ def put(config: Config, letter: Letter) -> str:
 
 
 def _at_home(config: Config, owner: str) -> str:
-    """A user without a host is one of the first domain."""
-    return owner if "@" in owner or not config.domain else f"{owner}@{config.domain[0]}"
+    """A user without a host is one of the first domain; raises ConfigError for one of a domain that is not ours."""
+    whole = owner if "@" in owner or not config.domain else f"{owner}@{config.domain[0]}"
+    host = Aor.parse(whole).host
+    if config.domain and host not in config.domain:
+        raise ConfigError(f"{host} is not a domain of ours ({', '.join(config.domain)}); nobody would ever fetch it")
+    return whole
 
 
 def _header(line: str) -> tuple[str, str]:

@@ -105,6 +105,8 @@ class Statements:
             .where(ledger.c.silo_id == _P("box"), ledger.c.id != _P("row"))
             .values(silo_id=sa.null(), state=_n(State.CANCELLED), settled=_P("at"))
         )
+        purged = (ledger.c.dedupe == _P("key"), ledger.c.state == _n(State.CANCELLED))
+        self.forget_purged = _sql(sa.update(ledger).where(*purged).values(dedupe=sa.null()))
         self.known = _sql(sa.select(ledger.c.dedupe).where(ledger.c.dedupe == _P("key")))
         self.by_id = _sql(sa.select(ledger.c.state, ledger.c.msilo_id, ledger.c.username, ledger.c.domain).where(row))
         self.claim = _sql(

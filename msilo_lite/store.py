@@ -319,6 +319,11 @@ class Store:
                 self._run(self._sql.recover, why="the daemon stopped before the answer came")
             return found
 
+    def forget_purged(self, keys: list[bytes]) -> None:
+        """Let messages that the operator took out be taken again: a backup puts them back."""
+        with translated("cannot write"), atomic(self._c):
+            self._each(self._sql.forget_purged, [{"key": key} for key in keys])
+
     def close_vanished(self, now: int) -> int:
         """End the ledger of messages that another program took out of the box; returns how many. Reads all."""
         with translated("cannot write"):

@@ -120,6 +120,7 @@ def imported(source: Path, into: Store, fit: Fit, now: int, names: Names, update
         if not batch and problem is None:
             return moved
         good = [one for one in (_living(one, fit) for one in batch) if _fits(one, fit, now, moved)]
+        into.forget_purged([one.key for one in good])
         fresh = into.write(Turn(new=good), now) if good else frozenset[bytes]()
         moved.taken += len(fresh)
         moved.known += len(good) - len(fresh)

@@ -488,3 +488,23 @@ def test_reminders_of_many_users_are_due_in_one_second(tmp_path: Path) -> None:
         for phone in (bob, carol):
             assert [one.body for one in phone.take(3)] == [b"0", b"1", b"2"]
         until(lambda: not waiting(silo.file), 5, "the box is empty")
+
+
+def test_a_full_box_and_a_foreign_domain_are_refused_in_a_sentence(tmp_path: Path) -> None:
+    file = tmp_path / "silo.sqlite"
+    limit = (*on(file), "--set", "max_messages=1", "--set", "domain=home.lan")
+    assert harness.run(tmp_path, "store", "bob", "one", *limit).code == 0
+    full = harness.run(tmp_path, "store", "bob", "two", *limit)
+    assert (full.code, full.sentence) == (
+        1, "msilo-lite: the box of bob@home.lan is full (max_messages = 1)"
+    )  # fmt: skip
+    foreign = harness.run(tmp_path, "store", "bob@elsewhere.lan", "three", *limit)
+    assert foreign.code == 2
+    assert foreign.sentence.startswith("msilo-lite: elsewhere.lan is not a domain of ours (home.lan)")
+    assert len(waiting(file)) == 1
+
+
+def test_a_sender_may_be_written_like_a_user(tmp_path: Path) -> None:
+    file = tmp_path / "silo.sqlite"
+    assert harness.run(tmp_path, "store", BOB, "one", "--from", "alice@home.lan", *on(file)).code == 0
+    assert query(file, "SELECT src_addr FROM silo") == [("sip:alice@home.lan",)]

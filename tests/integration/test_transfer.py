@@ -477,3 +477,11 @@ def test_an_imported_reminder_that_is_over_is_tried_and_arrives_late(new: Path, 
             assert dump.wait(10) == 0
     assert late.body == b"late"
     assert int(late.headers["x-msilo-late"]) > 3600
+
+
+def test_a_backup_puts_back_what_was_purged(new: Path, tmp_path: Path) -> None:
+    moved = written(tmp_path / "box.jsonl", line("one"), line("two"))
+    assert harness.run(tmp_path, "import", str(moved), *on(new)).code == 0
+    assert harness.run(tmp_path, "purge", "--all", "--yes", *on(new)).code == 0
+    assert harness.run(tmp_path, "import", str(moved), *on(new)).out == "Imported 2 messages.\n"
+    assert bodies(new) == [b"one", b"two"]
