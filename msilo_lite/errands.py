@@ -49,7 +49,7 @@ def put(config: Config, letter: Letter) -> str:
     headers = [_header(line) for line in letter.headers]
     owner = _at_home(config, letter.owner)
     src = letter.src or f"sip:{Aor.parse(owner)}"
-    src = src if ":" in src else f"sip:{src}"
+    src = f"sip:{src}" if "@" in src and ":" not in src else src
     dress = dress_of(config, USER_AGENT)
     room = 0 if config.outbound_proxy else USUAL_CONTACT
     with Box(
