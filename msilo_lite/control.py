@@ -6,6 +6,7 @@ steers nothing. Nothing of it is ever replayed.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from .address import NameAddr, parse_address
@@ -15,6 +16,18 @@ from .wire import OWN_PREFIX, Request, plain
 
 OWN_ID = "x-msilo-id"
 "Marks a replay of ours; understood from every trusted peer, because it can only refuse."
+
+
+PATH = "X-MSilo-Path"
+"The X-MSilo-IDs that a message had in silos before this one: two that point at each other must not circle."
+
+_ID = re.compile(r"[0-9a-f]{1,15}-[0-9a-f]{16}")
+
+
+def silos_before(request: Request) -> list[str]:
+    """The X-MSilo-IDs that a request names, those of earlier silos first."""
+    named = [*request.all(PATH.lower()), *request.all(OWN_ID)]
+    return [one for one in named if _ID.fullmatch(one)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,10 @@ class Message:
     target: str = ""
     "Request-URI that was asked for (m_store_addrs); empty: the owner's AoR."
 
+    def carrying(self, line: str) -> Message:
+        """The same with one more header line, ended by CR LF."""
+        return replace(self, kept=self.kept + line)
+
     def named(self, key: bytes) -> Message:
         """The same with a name of its own."""
         return replace(self, key=key)

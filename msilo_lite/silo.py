@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from .address import Aor, NameAddr, aor_of, parse_address, parse_uri
 from .compose import Dress, fits, prefix
-from .control import OWN_ID, Orders, obeyed, orders_of
+from .control import PATH, Orders, obeyed, orders_of, silos_before
 from .delivery import Event, State, move
 from .errors import BadRequest, Rejected, StoreError
 from .message import Message, Settled, Turn, Waiting
@@ -20,6 +20,8 @@ from .pseudo import Subject, Template
 from .store import Store
 from .wire import Request, bad_header, check, content_type, dedupe_key, kept_headers, media_type, plain
 
+MOST_SILOS = 3
+"Silos that a message may go through one after the other."
 CAME_BACK = "its PBX brought it back, the phone was away"
 NEVER_STORED = frozenset({"application/im-iscomposing+xml"})
 "Media types that are worthless later (RFC 3994): answered 200 and forgotten."
@@ -96,17 +98,21 @@ class Silo:
         """
         source = source or Source()
         body = check(request)
-        own_id = request.get(OWN_ID)
-        if own_id and self._store.by_msilo_id(own_id):
+        path = silos_before(request)
+        if any(self._store.by_msilo_id(one) for one in path):
             # a failure route brought our own replay back: the 480 becomes the answer to that very replay
             self.turn.count("returned_messages")
             raise Rejected(480, "our own replay, the recipient is still away")
+        if len(path) > MOST_SILOS:
+            raise Rejected(483, "it went through too many silos")
         request = obeyed(request, control=source.control)
         ctype = content_type(request, body)
         if media_type(ctype) in self._reading.ignored:
             self.turn.count("forgotten_messages")
             return None
         message = self._message(request, ctype, body, now, source)
+        if path:  # of other silos: should it come back through one of them, we know it again
+            message = message.carrying(f"{PATH}: {', '.join(path)}\r\n")
         fits(message, self._dress, self._room)
         if self._full(message, now):
             raise Rejected(480, "the box is full", headers=(("Retry-After", str(FULL_RETRY)),))

@@ -6,20 +6,24 @@ import contextlib
 import sqlite3
 from contextlib import closing
 from datetime import UTC
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from msilo_lite.address import Aor, parse_address
+from msilo_lite.compose import replay
 from msilo_lite.delivery import Event, State
 from msilo_lite.errors import BadRequest, MsiloError, Refused, Rejected, StoreError
+from msilo_lite.lanes import Send
 from msilo_lite.message import Message, Turn
 from msilo_lite.policy import FULL_RETRY, LAST_SECOND, Policy
 from msilo_lite.pseudo import Template
 from msilo_lite.silo import Places, Reading, Source
+from msilo_lite.wire import Request
 from tests.conftest import OpenRig
 
-from .kit import BOB, CARL, NOW, Rig, message, request, texts
+from .kit import BOB, CARL, NOW, PLAIN, PROXY, Rig, message, request, texts
 
 PBX = Source("127.0.0.2", 5060, control=True)
 PHONE = Source("127.0.0.1", 5080)
@@ -196,7 +200,7 @@ def test_a_made_up_id_is_not_our_replay(rig: Rig, forged: str) -> None:
     rig.write("one")
     stored = rig.silo.accept(request("MESSAGE", "sip:bob@home.lan", f"X-MSilo-ID: {forged}"), NOW)
     assert stored is not None
-    assert stored.kept == ""
+    assert stored.kept == ("X-MSilo-Path: 1-0000000000000000\r\n" if forged == "1-0000000000000000" else "")
 
 
 # -- orders: m_store(owner), m_store_addrs -------------------------------------------------------------------------
@@ -755,3 +759,34 @@ def test_recover_puts_back_what_was_under_way(open_rig: OpenRig) -> None:
     (a, _, _) = again.box()
     assert (a.state, a.reason) == (State.PENDING, "the daemon stopped before the answer came")
     assert again.states() == ["a pending", "b pending"]
+
+
+# -- several silos -------------------------------------------------------------------------------------------------
+def pass_on(send: Send) -> Request:
+    """What the next silo hears of a replay."""
+    out = replay(send.item, send.way.target, (), PLAIN, call_id="again", trusted=True, now=NOW)
+    lines = [f"{name.decode()}: {value.decode()}" for name, value in out.headers if name != b"Date"]
+    return request("MESSAGE", out.target, *lines, body=out.body)
+
+
+def test_two_silos_that_point_at_each_other_settle(tmp_path: Path) -> None:
+    with closing(Rig(tmp_path / "a.sqlite", proxy=PROXY)) as a, closing(Rig(tmp_path / "b.sqlite", proxy=PROXY)) as b:
+        a.write("hello")
+        (there,) = a.wake(BOB)
+        assert b.silo.accept(pass_on(there), NOW) is not None
+        b.silo.commit(NOW)
+        (back,) = b.wake(BOB)
+        with pytest.raises(Rejected) as caught:
+            a.silo.accept(pass_on(back), NOW)
+        assert caught.value.status == 480
+        assert b.states() == ["hello sending"]
+
+
+def test_a_chain_of_silos_ends(rig: Rig) -> None:
+    path = "X-MSilo-Path: 1-0123456789abcdef, 2-0123456789abcdef"
+    assert rig.silo.accept(request("MESSAGE", BOB.uri, path, "X-MSilo-ID: 3-0123456789abcdef"), NOW) is not None
+    with pytest.raises(Rejected) as caught:
+        rig.silo.accept(
+            request("MESSAGE", BOB.uri, path + ", 4-0123456789abcdef", "X-MSilo-ID: 3-0123456789abcdef"), NOW
+        )
+    assert caught.value.status == 483
