@@ -341,7 +341,8 @@ def test_no_order_is_ever_replayed(silo: Silo, pbx: Phone, phone: PickUp) -> Non
         seen = bob.take()
         assert seen.text == text
         ours = [name for name, _ in seen.headers if name.startswith("x-msilo")]
-        assert ours == ["x-msilo-id"]
+        assert ours == ["x-msilo-id", "x-msilo-path"]  # the earlier silo's mark travels on, so that nothing circles
+        assert seen["X-MSilo-Path"] == "77-0123456789abcdef"
         assert seen["X-MSilo-ID"] != "77-0123456789abcdef"
         assert seen["X-Other"] == "kept"
     until(lambda: not silo.list_json(), 10, "the box is empty")
