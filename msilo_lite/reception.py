@@ -119,6 +119,8 @@ class Reception:
 
         Through a proxy we may never hear of a REGISTER, so that time alone has to do.
         """
+        if self._replay.is_expected(owner):  # a back-off, or a Retry-After, is not cut short
+            return
         if self._bindings.newest(owner, now):
             self._replay.expect(owner, retry_at(int(now), 1), SECOND_CHANCE)
         elif self._config.outbound_proxy:
