@@ -29,7 +29,7 @@ from .policy import LAST_SECOND, Policy
 from .rows import wish_row
 from .schema import Names
 from .store import Store
-from .wire import bad_header, bad_type
+from .wire import bad_header, bad_type, octets
 
 TEXT = "text/plain;charset=utf-8"
 SLACK = 2
@@ -140,7 +140,7 @@ def _message(
     who = Aor.parse(owner)
     from_, to = parse_address(src), parse_address(dst or who.uri)
     pairs = list(headers.items() if isinstance(headers, Mapping) else headers)
-    raw = body.encode("utf-8", "surrogateescape") if isinstance(body, str) else body
+    raw = octets(body) if isinstance(body, str) else body
     if bad_type(ctype, raw):
         raise BadRequest(400, f"{ctype!r} is not a Content-Type")
     for name, value in pairs:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from .digest import Challenge, Credentials, best_of
 from .errors import BadRequest, SipError
 from .sip import Agent
-from .wire import Answer, Outgoing, response_headers
+from .wire import Answer, Outgoing, octets, response_headers
 
 HEADERS = {401: (b"Authorization", "www-authenticate"), 407: (b"Proxy-Authorization", "proxy-authenticate")}
 "By the code that asks: where the answer goes, and where the question stands."
@@ -70,5 +70,5 @@ class Asker:
         code, challenge = self._known
         self._count += 1
         value = challenge.answer(self._who, message.method, message.target, secrets.token_hex(8), self._count)
-        header = (HEADERS[code][0], value.encode("utf-8", "surrogateescape"))
+        header = (HEADERS[code][0], octets(value))
         return replace(message, headers=(*message.headers, header))

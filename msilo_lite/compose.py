@@ -12,7 +12,7 @@ from datetime import datetime
 from .errors import BadRequest
 from .message import Message, Waiting
 from .policy import MAX_REQUEST, RECEIVE_BUFFER, sip_date
-from .wire import Outgoing, kept_lines, media_type
+from .wire import Outgoing, kept_lines, media_type, octets
 
 IDENTITY = frozenset({"p-asserted-identity", "p-preferred-identity"})
 "Claims that hold inside a trust domain only (RFC 3325 5): not sent outside of it."
@@ -72,9 +72,7 @@ def replay(
     if message.due and now - message.due > LATE:
         headers.append(("X-MSilo-Late", str(now - message.due)))
     headers += _contact(message, dress) + _reply_to(message, dress)
-    more = len(extra.encode(*_WIRE)) + max(0, _size(target) - _size(message.target or message.owner.uri))
-    more += sum(_size(f"Route: {route}\r\n") for route in routes if not route.endswith(HIDDEN))
-    if extra and not item.reminder and replay_size(message, dress) + more <= MAX_REQUEST:
+    if extra and not item.reminder and _has_room(message, dress, target, routes, extra):
         headers += [pair for pair in kept_lines(extra) if pair[0].lower() != "content-type"]
     headers += [pair for pair in kept_lines(message.kept) if trusted or pair[0].lower() not in IDENTITY]
     if dress.keep_call_id and _CALL_ID.fullmatch(message.call_id):
@@ -84,11 +82,18 @@ def replay(
         sender(message, dress),
         message.to,
         call_id,
-        tuple((_bytes(name), _bytes(value)) for name, value in headers),
-        _bytes(_type(message)),
+        tuple((octets(name), octets(value)) for name, value in headers),
+        octets(_type(message)),
         prefix(message, dress) + message.body,
         routes,
     )
+
+
+def _has_room(message: Message, dress: Dress, target: str, routes: tuple[str, ...], extra: str) -> bool:
+    """Whether extra lines fit, beside a Contact longer than the AoR and the Routes that are written."""
+    longer = max(0, _size(target) - _size(message.target or message.owner.uri))
+    written = sum(_size(f"Route: {one}\r\n") for one in routes if not one.endswith(HIDDEN))
+    return replay_size(message, dress) + _size(extra) + longer + written <= MAX_REQUEST
 
 
 def _type(message: Message) -> str:
@@ -142,16 +147,9 @@ def prefix(message: Message, dress: Dress) -> bytes:
     return f"[{kind} message - {datetime.fromtimestamp(min(max(at, 0), LATEST)).ctime()}] ".encode()
 
 
-_WIRE = ("utf-8", "surrogateescape")
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode(*_WIRE)
-
-
 def _size(text: str) -> int:
     """Bytes of a text on the wire."""
-    return len(text) if text.isascii() else len(_bytes(text))
+    return len(text) if text.isascii() else len(octets(text))
 
 
 def replay_size(message: Message, dress: Dress) -> int:

@@ -34,7 +34,7 @@ from .scheduler import Scheduler
 from .silo import Places, Silo
 from .sip import Agent
 from .store import Store
-from .terms import dress_of, extra_lines, policy_of, reading_of
+from .terms import dress_of, extra_lines, extra_of, policy_of, reading_of
 from .upkeep import Upkeep
 from .ways import NO_WAY, Ways
 from .wire import Answer, Incoming, Request
@@ -76,7 +76,8 @@ class Daemon:
         self._silo = Silo(self._store, policy_of(config), places, self._dress, room, reading_of(config))
         self._bindings = Bindings(self._store.contacts())
         troubled = {one.owner: one for one in self._store.recipients()}
-        ways = Ways(self._bindings, proxy, extra_lines(config, None), config.hop, asks=bool(config.extra_hdrs))
+        extra = extra_of(config)
+        ways = Ways(self._bindings, proxy, extra_lines(extra, None), config.hop, asks=extra is not None)
         self._replay = Replay(self._silo, ways, config.max_in_flight, troubled, config.max_attempts)
         self._scheduler = Scheduler(
             config.settle, config.check_time, config.clean_period, config.send_time or REMIND_TICK

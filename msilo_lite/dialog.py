@@ -12,10 +12,8 @@ from dataclasses import dataclass
 
 from .address import Aor, parse_address, split_list
 from .errors import BadRequest
-from .wire import Answer, Outgoing, Request, registrar_order, response_headers
+from .wire import CSEQ_STEP, Answer, Outgoing, Request, registrar_order, response_headers
 
-CSEQ_STEP = 3
-"A request that a PBX wants a password for is repeated with the numbers in between (`asker`, RFC 3261 22.2)."
 _TAG = re.compile(r"[A-Za-z0-9.!%*_+`'~-]+")
 
 

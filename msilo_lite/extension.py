@@ -6,15 +6,13 @@ from collections.abc import Callable
 
 from .address import parse_address
 from .errors import BadRequest
-from .policy import MINUTE, delta_seconds
-from .wire import Answer, Outgoing, response_headers, retry_after
+from .policy import PBX_BACKOFF, delta_seconds
+from .wire import CSEQ_STEP, Answer, Outgoing, response_headers, retry_after
 
 FIRST_TOKEN = 2**42
 "Tokens of REGISTERs; nothing else has larger ones."
 REFUSED_PAUSE = 300
 "Seconds until the next try after a refusal: a password may have been mended."
-PAUSES = (30, MINUTE, 2 * MINUTE, 5 * MINUTE, 10 * MINUTE)
-"Seconds until the next try after no answer, by tries in a row."
 PATIENCE = 40
 "Seconds after which a REGISTER that was never answered is given up: PJSIP needs 32."
 
@@ -47,7 +45,7 @@ class Extension:
         """The REGISTER to send now, or None."""
         if self._under_way and 0 <= now - self._under_way < PATIENCE:
             return None
-        if 0 <= self._due - now <= max(self._asked_expires, PAUSES[-1]):
+        if 0 <= self._due - now <= max(self._asked_expires, PBX_BACKOFF[-1]):
             return None
         self._under_way = now
         return self._request(self._asked_expires)
@@ -57,7 +55,7 @@ class Extension:
         return self._request(0) if self.until else None
 
     def _request(self, expires: int) -> Outgoing:
-        self._cseq += 2  # the answer to a challenge takes the number after
+        self._cseq += CSEQ_STEP
         self._token += 1
         headers = ((b"Contact", f"<{self._contact}>".encode()), (b"Expires", str(expires).encode()))
         who = f"<{self._aor}>"
@@ -80,7 +78,7 @@ class Extension:
                 self._asked_expires, self._due = least, now
                 return
         refused = answer.code in (401, 403, 404, 407) and not answer.local
-        pause = REFUSED_PAUSE if refused else PAUSES[min(self._failures, len(PAUSES) - 1)]
+        pause = REFUSED_PAUSE if refused else PBX_BACKOFF[min(self._failures, len(PBX_BACKOFF) - 1)]
         self._failures += 1
         self._due = now + max(pause, retry_after(answer) or 0)
         self.until = self.until if now < self.until else 0.0

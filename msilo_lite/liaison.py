@@ -22,9 +22,7 @@ from .wire import Answer, Outgoing, Request
 log = logging.getLogger(__name__)
 
 TICK = 1.0
-"Seconds between two looks at what is due."
-LOOK = 1.0
-"Seconds between two looks at who has mail."
+"Seconds between two looks at what is due, and at who has mail."
 OWNERS = 2000
 "Users with mail that are looked at for subscriptions."
 
@@ -37,7 +35,7 @@ class Liaison:
         self._store = store
         self._extension: Extension | None = None
         self._watches: Watches | None = None
-        self._next = self._next_look = 0.0
+        self._next = 0.0
         routes = (hidden_route(config.outbound_proxy),) if config.outbound_proxy else ()
         towards = config.registrar or config.outbound_proxy
         if towards is None or not (config.registrar or config.watch != "off"):
@@ -61,9 +59,7 @@ class Liaison:
         if self._extension and (request := self._extension.tick(now)):
             self._send(self._extension.token, request, now)
         if self._watches:
-            if not 0 <= self._next_look - now <= LOOK:
-                self._next_look = now + LOOK
-                self._watches.want(self._store.owners(OWNERS), now)
+            self._watches.want(self._store.owners(OWNERS), now)
             for token, request in self._watches.tick(now):
                 self._send(token, request, now)
 

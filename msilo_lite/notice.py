@@ -13,12 +13,12 @@ from typing import Any
 from .address import Aor, aor_of, is_literal, next_host, parse_address, parse_uri
 from .bindings import Bindings
 from .compose import hidden_route
-from .control import Orders
+from .control import OWN_ID, Orders
 from .errors import BadRequest
 from .message import Message
 from .policy import sip_date
 from .pseudo import Subject, Template
-from .wire import Outgoing, Request
+from .wire import Outgoing, Request, octets
 
 REMEMBERED = 10_000
 "Pairs of sender and recipient, and notices, that are remembered at the most."
@@ -55,7 +55,7 @@ class Notices:
 
     def returned(self, request: Request) -> bool:
         """Whether a request is a notice of ours that a failure route brought back."""
-        return (request.get("x-msilo-id") or "") in self._sent
+        return (request.get(OWN_ID) or "") in self._sent
 
     def about(self, message: Message, subject: Subject, orders: Orders, mark: str) -> Outgoing | None:
         """The notice about a message just stored, or None; `mark`: a fresh X-MSilo-ID for it.
@@ -100,9 +100,9 @@ class Notices:
         headers += (wording.contact.lines(subject) or ()) if wording.contact else ()
         headers += [(name, value) for name, value in lines if name.lower() != "content-type"]
         ctype = next((value for name, value in lines if name.lower() == "content-type"), "text/plain")
-        raw = tuple((_bytes(name), _bytes(value)) for name, value in headers)
+        raw = tuple((octets(name), octets(value)) for name, value in headers)
         call_id = f"{mark}@msilo-lite"
-        return Outgoing(target, sender.text, f"<{reader}>", call_id, raw, _bytes(ctype), _bytes(body), routes)
+        return Outgoing(target, sender.text, f"<{reader}>", call_id, raw, octets(ctype), octets(body), routes)
 
     def _way(self, wording: Wording, reader: str, subject: Subject) -> tuple[str, tuple[str, ...]]:
         """Request-URI and Route; raises BadRequest where no address is known that needs no look-up."""
@@ -148,7 +148,3 @@ def _remember(what: OrderedDict[Any, Any], key: Any, value: Any) -> None:
     what.move_to_end(key)
     while len(what) > REMEMBERED:
         what.popitem(last=False)
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")

@@ -6,20 +6,22 @@ from dataclasses import dataclass
 from datetime import UTC, tzinfo
 from email.utils import formatdate, parsedate_to_datetime
 
-from .due import due_at
+from .due import LATEST, due_at
 from .errors import BadRequest, Rejected
 
 MAX_REQUEST = 3900
 "Bytes of a whole request that we send: PJSIP's buffer is 4,000, and a longer Contact than the AoR must still fit."
 RECEIVE_BUFFER = 4000
 "Bytes of PJSIP's packet buffer: a datagram that fills it was cut."
-LAST_SECOND = 2**31 - 1
+LAST_SECOND = LATEST
 "The last time that msilo's table holds."
 FULL_RETRY = 300
 "Seconds after which the sender to a full box may try again."
 MINUTE = 60
 BACKOFF = tuple(minutes * MINUTE for minutes in (1, 2, 5, 10, 30, 60))
 "Seconds before the next attempt, by failed attempts in a row; the last one repeats."
+PBX_BACKOFF = (30, MINUTE, 2 * MINUTE, 5 * MINUTE, 10 * MINUTE)
+"Seconds to the next REGISTER or SUBSCRIBE of ours where nobody answered, by failures in a row; the last one repeats."
 CLOCK_SLACK = 300
 "Seconds by which a sender's Date may lie behind our clock and still be believed (RFC 3428 4 counts Expires from Date)."
 

@@ -27,7 +27,7 @@ from .replay import Replay
 from .scheduler import Scheduler
 from .silo import Silo, Source
 from .sip import ALLOW
-from .terms import extra_lines, wording_of
+from .terms import extra_lines, extra_of, wording_of
 from .wire import Incoming, Outgoing, Request
 
 log = logging.getLogger(__name__)
@@ -71,6 +71,7 @@ class Reception:
         self._bindings = bindings
         self._replay = replay
         self._scheduler = scheduler
+        self._extra = extra_of(config)
         self._notices = Notices(wording_of(config), bindings, config.outbound_proxy)
         self._staged: list[Stored] = []
 
@@ -129,7 +130,7 @@ class Reception:
     def _notice(self, message: Message, request: Request, source: Source, now: float) -> Outgoing | None:
         heard = obeyed(request, control=source.control)
         subject = Subject(heard, source.host, source.port, int(now))
-        looped = request.get("x-msilo-id") is not None
+        looped = request.get(OWN_ID) is not None
         mark = f"{MARK}{secrets.token_hex(8)}"
         try:
             return None if looped else self._notices.about(message, subject, orders_of(heard), mark)
@@ -143,7 +144,7 @@ class Reception:
         request = obeyed(request, control=source.control)
         orders = orders_of(request)
         change = judge(request, self._silo.places.aor, now, orders.owner)
-        if self._config.extra_hdrs:
+        if self._extra:
             change = self._with_extra(change, Subject(request, source.host, source.port, int(now)))
         durable = self._bindings.apply(change, now, self._silo.turn)
         if change.wakes:
@@ -152,7 +153,7 @@ class Reception:
 
     def _with_extra(self, change: Registration, subject: Subject) -> Registration:
         """Each Contact remembers what `extra_hdrs` says of the REGISTER that set it."""
-        extra = extra_lines(self._config, subject)
+        extra = extra_lines(self._extra, subject)
         return replace(change, contacts=tuple(replace(one, extra=extra) for one in change.contacts))
 
     def _may_have_mail(self, owner: Aor, now: int) -> bool:

@@ -209,10 +209,8 @@ class Replay:
                 self._silo.release([item], now)
                 self._close(lane, way, None, None, now)  # only a wake-up helps
                 return []
-            if 0 < way.hop.max_body < self._silo.body_size(item):
-                words = (
-                    f"its {self._silo.body_size(item)} bytes are more than the {way.hop.max_body} that the way carries"
-                )
+            if 0 < way.hop.max_body < (size := self._silo.body_size(item)):
+                words = f"its {size} bytes are more than the {way.hop.max_body} that the way carries"
                 self._silo.settle(item, Event.UNFIT, now, None, words)
                 continue
             return [self._send(lane, item, way)]

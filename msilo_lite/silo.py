@@ -64,6 +64,10 @@ class Places:
             return aor
         return Aor(aor.user, self.domains[0]) if aor.host in self.own else None
 
+    def named(self, target: str, to: str) -> Aor | None:
+        """The AoR of ours that a Request-URI names, else the one that To does."""
+        return self.aor(target) or self.aor(to)
+
     def shown(self, address: NameAddr) -> tuple[str, str]:
         """To as it is replayed, name-addr and URI: our own address becomes the first domain."""
         if address.uri.lower().startswith("tel:"):
@@ -147,16 +151,14 @@ class Silo:
     def owner_by(self, request: Request) -> Aor | None:
         """Whom a request of any peer names, by Request-URI or To; None for nobody of ours."""
         try:
-            return self.places.aor(request.target) or self.places.aor(parse_address(request.get("to") or "").uri)
+            return self.places.named(request.target, parse_address(request.get("to") or "").uri)
         except BadRequest:
             return None
 
     def _owner(self, request: Request, to: NameAddr, orders: Orders) -> Aor:
         """Whose message it is. Raises BadRequest (404) where that is nobody of ours."""
-        if orders.owner is not None:
-            owner = self.places.aor(orders.owner)
-        else:
-            owner = self.places.aor(request.target) or self.places.aor(to.uri)
+        given = orders.owner is not None
+        owner = self.places.aor(orders.owner or "") if given else self.places.named(request.target, to.uri)
         if owner is None:
             raise BadRequest(404, "neither the Request-URI nor To names a user of ours")
         return owner
@@ -236,12 +238,16 @@ class Silo:
         """Stage the end of messages handed over before a second and never brought back; returns how many."""
         found = self._store.handed(before, most)
         for item in found:
-            words = "handed over, never confirmed"
-            self.turn.settled.append(
-                Settled(item, move(item.state, Event.BELIEVED), now, item.code, words, item.attempts)
-            )
-            self.turn.count(_COUNTERED[item.reminder])
+            self._end(item, Event.BELIEVED, now)
         return len(found)
+
+    def _end(self, item: Waiting, event: Event, now: int) -> None:
+        """Stage the end of a message that nobody answers for any more."""
+        end = move(item.state, event)
+        over = end is State.EXPIRED
+        words = "its time ran out" if over else "handed over, never confirmed"
+        self.turn.settled.append(Settled(item, end, now, item.code, words, item.attempts))
+        self.turn.count("expired_messages" if over else _COUNTERED[item.reminder])
 
     def body_size(self, item: Waiting) -> int:
         """Bytes of the body that a replay of it has."""
@@ -256,11 +262,7 @@ class Silo:
         """Stage the end of messages whose time is over; returns how many."""
         lapsed = self._store.lapsed(now, most)
         for item in lapsed:
-            end = move(item.state, Event.LAPSE)
-            over = end is State.EXPIRED
-            words = "its time ran out" if over else "handed over, never confirmed"
-            self.turn.settled.append(Settled(item, end, now, item.code, words, item.attempts))
-            self.turn.count("expired_messages" if over else _COUNTERED[item.reminder])
+            self._end(item, Event.LAPSE, now)
         return len(lapsed)
 
     def give_up(self) -> None:

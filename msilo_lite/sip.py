@@ -28,7 +28,7 @@ from .pjsip import (
     register_module,
     watch_dropped,
 )
-from .wire import Answer, Incoming, Outgoing
+from .wire import Answer, Incoming, Outgoing, octets
 
 log = logging.getLogger(__name__)
 pjsip_log = logging.getLogger("msilo_lite.pjsip")
@@ -151,7 +151,7 @@ class Agent:
         ours = True
         try:
             self._api.SipRxData_fromPj(self._rx_at, rdata)
-            raw: bytes = self._rx.wholeMsg.encode("utf-8", "surrogateescape")
+            raw: bytes = octets(self._rx.wholeMsg)
             method = raw.split(None, 1)[0]  # PJSIP skips any white space here, so must we
             ours = method in OURS
             host, _, port = self._rx.srcAddress.rpartition(":")
@@ -190,7 +190,7 @@ class Agent:
     # -- answers -----------------------------------------------------------------------------------------------------
     def answer(self, handle: int, status: int, headers: tuple[tuple[str, str], ...] = ()) -> None:
         """Answer a request once; the handle is spent. Never raises: an answer that cannot go is only logged."""
-        encoded = tuple((name.encode(), value.encode("utf-8", "surrogateescape")) for name, value in headers)
+        encoded = tuple((name.encode(), octets(value)) for name, value in headers)
         self._respond(handle, status, encoded)
         self._api.pjsip_rx_data_free_cloned(handle)
 
@@ -239,10 +239,10 @@ class Agent:
     def _create_bare(self, message: Outgoing) -> P:
         """Request line, From, To, Call-ID and CSeq; PJSIP gives back its memory when it fails."""
         start = RequestLine(self._api, message.method.encode())
-        from_ = _bytes(message.from_), _bytes(message.from_tag)
-        to = _bytes(message.to), _bytes(message.to_tag)
+        from_ = octets(message.from_), octets(message.from_tag)
+        to = octets(message.to), octets(message.to_tag)
         try:
-            return start.create(self._endpt, _bytes(message.target), from_, to, _bytes(message.call_id), message.cseq)
+            return start.create(self._endpt, octets(message.target), from_, to, octets(message.call_id), message.cseq)
         finally:
             start.release()
 
@@ -261,7 +261,7 @@ class Agent:
             headers = (*headers, (b"Content-Type", message.ctype))
         with header_list(api, headers, at + layout.headers) as made:
             for route in message.routes:
-                made.add_route(route.encode("utf-8", "surrogateescape"))
+                made.add_route(octets(route))
             api.pjsua_process_msg_data(data, at)
 
     def _selector_for(self, uri: str) -> Any:
@@ -286,8 +286,8 @@ class Agent:
             self._api.SipEvent_fromPj(self._event_at, event)
             state = self._event.body.tsxState
             heard = state.type == self._pj.PJSIP_EVENT_RX_MSG
-            raw = state.src.rdata.wholeMsg.encode("utf-8", "surrogateescape") if heard else b""
-            reason = state.tsx.statusText.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+            raw = octets(state.src.rdata.wholeMsg) if heard else b""
+            reason = octets(state.tsx.statusText).decode("utf-8", "replace")
             answer = Answer(state.tsx.statusCode, reason, raw, local=not heard)
             if token == self._sending:
                 self._early = answer
@@ -308,10 +308,6 @@ class Agent:
     def close(self) -> None:
         """Stop PJSIP; nothing may be called afterwards."""
         self._endpoint.libDestroy(self._pj.PJSUA_DESTROY_NO_NETWORK)
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")
 
 
 def _log_writer(pj: Any) -> Any:

@@ -96,10 +96,9 @@ class Statements:
 
     def _for_ledger(self) -> None:
         row = ledger.c.id == _P("row")
-        self.insert_ledger = _sql(sa.insert(ledger).values({c.name: _P(c.name) for c in ledger.c if c.name in _FRESH}))
-        self.adopt = _sql(
-            upsert(ledger).values({c.name: _P(c.name) for c in ledger.c if c.name in _FRESH}).on_conflict_do_nothing()
-        )
+        fresh: dict[str, Any] = {name: _P(name) for name in sorted(_FRESH)}
+        self.insert_ledger = _sql(sa.insert(ledger).values(fresh))
+        self.adopt = _sql(upsert(ledger).values(fresh).on_conflict_do_nothing())
         self.disown = _sql(
             sa.update(ledger)
             .where(ledger.c.silo_id == _P("box"), ledger.c.id != _P("row"))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from .address import Aor
 from .dialog import Dialog, Heard
-from .policy import MINUTE, delta_seconds
+from .policy import MINUTE, PBX_BACKOFF, delta_seconds
 from .presence import RegInfo, RegTable
 from .wire import Answer, response_headers, retry_after
 
@@ -18,8 +18,6 @@ NOTIFY_WITHIN = 32
 "Seconds from a 2xx to the first NOTIFY (RFC 6665 4.1.2.4, Timer N)."
 SOONEST = 5
 "Seconds to a refresh at least, however little the PBX grants."
-BACKOFF = (30, MINUTE, 2 * MINUTE, 5 * MINUTE, 10 * MINUTE)
-"Seconds to the next try where nobody answered or a server failed, by failures in a row; the last one repeats."
 ANEW = 30
 "Seconds between two new dialogs at once, and between two requests for full state; what comes sooner is backed off."
 REST = 60 * MINUTE
@@ -182,7 +180,7 @@ class Subscription:
 
     def _pause(self, wait: int) -> float:
         """Seconds to the next try after one more failure, never before a Retry-After ends."""
-        step = BACKOFF[min(self._failures, len(BACKOFF) - 1)]
+        step = PBX_BACKOFF[min(self._failures, len(PBX_BACKOFF) - 1)]
         self._failures += 1
         return max(step, min(wait, LONGEST))
 

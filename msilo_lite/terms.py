@@ -43,9 +43,13 @@ def reading_of(config: Config) -> Reading:
     return Reading(time, headers, frozenset(config.ignored_types))
 
 
-def extra_lines(config: Config, subject: Subject | None) -> str:
+def extra_of(config: Config) -> Template | None:
+    """`extra_hdrs`, parsed."""
+    return Template.parse_lines(config.extra_hdrs) if config.extra_hdrs else None
+
+
+def extra_lines(template: Template | None, subject: Subject | None) -> str:
     """What `extra_hdrs` gives for a REGISTER, as lines ended by CR LF; without one only what needs none."""
-    template = Template.parse_lines(config.extra_hdrs) if config.extra_hdrs else None
     if template is None or (subject is None and not template.fixed):
         return ""
     return "".join(f"{name}: {value}\r\n" for name, value in template.lines(subject) or ())

@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,11 @@ from .message import Message, Turn, Waiting
 from .rows import bare, from_db, waiting_of
 from .schema import Names, silo_table
 from .store import Store
-from .wire import bad_header, bad_type, kept_lines
+from .views import encoded, utc
+from .wire import bad_header, bad_type, kept_lines, octets
 
 BATCH = 500
 "Messages of one commit: a daemon waits for none of them long."
-RAW = ("utf-8", "surrogateescape")
 SQLITE = b"SQLite format 3\x00"
 FORMAT = 1
 "Number of this form of the lines."
@@ -79,10 +79,10 @@ def record(item: Waiting) -> dict[str, Any]:
         "target": message.target or None,
         "ctype": message.ctype,
         "headers": [f"{name}: {value}" for name, value in kept_lines(message.kept)],
-        **({"body": text} if text is not None else {"body_base64": base64.b64encode(message.body).decode()}),
-        "arrived": _utc(message.arrived),
-        "expires": _utc(message.expires),
-        "due": _utc(message.due) if message.due else None,
+        **({"body": text} if text is not None else {"body_base64": encoded(message.body)}),
+        "arrived": utc(message.arrived),
+        "expires": utc(message.expires),
+        "due": utc(message.due or None),
         "call_id": message.call_id,
         "key": message.key.hex() or None,
     }
@@ -94,10 +94,6 @@ def _text(body: bytes) -> str | None:
         return body.decode("utf-8")
     except UnicodeDecodeError:
         return None
-
-
-def _utc(at: int) -> str:
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def exported(file: Path, names: Names, owner: Aor | None) -> Iterator[dict[str, Any]]:
@@ -229,9 +225,9 @@ def _message(what: dict[str, Any], line: str) -> Message:
         raise ValueError(f"format {what['format']} is not known")
     texts = [what[name] for name in ("from", "to", "ctype", "call_id", "owner")] + [what.get("target") or ""]
     for value in (*texts, *what["headers"]):
-        value.encode(*RAW)
+        octets(value)
     text = what.get("body")
-    body = base64.b64decode(what["body_base64"], validate=True) if text is None else text.encode(*RAW)
+    body = base64.b64decode(what["body_base64"], validate=True) if text is None else octets(text)
     key = bytes.fromhex(what["key"]) if what.get("key") else hashlib.sha256(line.strip().encode()).digest()[:16]
     from_, to = parse_address(what["from"], tel=True), parse_address(what["to"], tel=True)
     pairs = [header.partition(":")[::2] for header in what["headers"]]

@@ -70,6 +70,10 @@ class Incoming:
     "What the edge needs to answer it, once."
 
 
+CSEQ_STEP = 3
+"A request that a PBX wants a password for is repeated with the numbers in between (`asker`, RFC 3261 22.2)."
+
+
 @dataclass(frozen=True, slots=True)
 class Outgoing:
     """One request to send."""
@@ -88,6 +92,7 @@ class Outgoing:
     "Route values to follow, first one first (RFC 3261 16.12)."
     method: str = "MESSAGE"
     cseq: int = 1
+    "Of requests that follow one another in a dialog, CSEQ_STEP apart."
     from_tag: str = ""
     "Tag of From; empty: the edge makes one."
     to_tag: str = ""
@@ -141,6 +146,11 @@ class Request:
     def all(self, name: str) -> list[str]:
         """Every value of a header, lists taken apart."""
         return [item for key, value in self.headers if key == name for item in split_list(value)]
+
+
+def octets(text: str) -> bytes:
+    """Text of a request as it stands on the wire: bytes that are no UTF-8 come out as they came."""
+    return text.encode("utf-8", "surrogateescape")
 
 
 def read(raw: bytes) -> Request:
@@ -264,7 +274,7 @@ def kept_headers(request: Request) -> str:
 def dedupe_key(request: Request, from_tag: str, owner: Aor, body: bytes) -> bytes:
     """16 bytes that name a request: the body belongs in it, because Kamailio's use_mode repeats the other parts."""
     parts = (request.get("call-id") or "", request.get("cseq") or "", from_tag, str(owner))
-    text = "\0".join(parts).encode("utf-8", "surrogateescape")
+    text = octets("\0".join(parts))
     return hashlib.sha256(text + b"\0" + hashlib.sha256(body).digest()).digest()[:16]
 
 

@@ -16,11 +16,9 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-import pytest
-
 from .peers import ROOT
 from .phone import Address, Phone, Seen
-from .process import Process, free_port
+from .process import Process, free_port, missing
 
 EXAMPLES = ROOT / "examples" / "asterisk"
 MODULES = """
@@ -40,9 +38,7 @@ def unpacked() -> Path:
     if (root / "usr/sbin/asterisk").exists():
         return root
     why = f"Asterisk is not in {root} (tests/install-asterisk.sh)"
-    if os.environ.get("MSILO_REQUIRE_ASTERISK") == "1":
-        pytest.fail(why)
-    pytest.skip(why)
+    missing(why, required=os.environ.get("MSILO_REQUIRE_ASTERISK") == "1")
 
 
 class Asterisk:

@@ -74,6 +74,12 @@ def start_asterisk(tmp_path: Path, ends: ExitStack) -> StartAsterisk:
 
 
 @pytest.fixture
+def proxy(phone: PickUp) -> Phone:
+    """A phone that plays the outbound_proxy."""
+    return phone("proxy")
+
+
+@pytest.fixture
 def start_kamailio(tmp_path: Path, ends: ExitStack, start_silo: StartSilo) -> StartKamailio:
     """Start the example Kamailio with a silo behind it; more of its parameters as `NAME=value`.
 

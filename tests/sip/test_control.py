@@ -33,11 +33,6 @@ def silo(start_silo: StartSilo) -> Silo:
 
 
 @pytest.fixture
-def proxy(phone: PickUp) -> Phone:
-    return phone("proxy")
-
-
-@pytest.fixture
 def proxied(start_silo: StartSilo, proxy: Phone) -> Silo:
     return start_silo(*SET, "--outbound-proxy", f"sip:127.0.0.1:{proxy.address[1]}")
 

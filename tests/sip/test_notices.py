@@ -36,11 +36,6 @@ StartNotifying = Callable[..., Silo]
 
 
 @pytest.fixture
-def proxy(phone: PickUp) -> Phone:
-    return phone("proxy")
-
-
-@pytest.fixture
 def start(start_silo: StartSilo, proxy: Phone) -> StartNotifying:
     """Start a silo that sends everything through `proxy`, for example `start("use_contact=0")`."""
 

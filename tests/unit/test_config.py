@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -14,23 +13,7 @@ from msilo_lite.config import Config, default_db_url, default_file
 from msilo_lite.errors import ConfigError
 from msilo_lite.sources import load
 
-
-@pytest.fixture(autouse=True)
-def environment(tmp_path: Path) -> Iterator[Mapping[str, str]]:
-    """An environment without settings, and with a home of its own; put back afterwards."""
-    before = dict(os.environ)
-    for name in [name for name in before if name.upper().startswith("MSILO_")]:
-        del os.environ[name]
-    home = tmp_path / "home"
-    os.environ |= {"HOME": str(home), "XDG_CONFIG_HOME": str(home / "config"), "XDG_DATA_HOME": str(home / "data")}
-    yield os.environ
-    os.environ.clear()
-    os.environ.update(before)
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "silo.toml"
+pytestmark = pytest.mark.usefixtures("environment")
 
 
 def wrong(file: Path | None = None, **flags: object) -> str:

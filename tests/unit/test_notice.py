@@ -123,7 +123,7 @@ def test_a_content_type_that_is_none_means_text(ctype: str) -> None:
 
 @pytest.mark.parametrize("changed", [{"from_": "$hdr(X-None)"}, {"body": "$hdr(X-None)"}])
 def test_a_lone_variable_without_value_is_no_notice(changed: dict[str, str]) -> None:
-    notices = teller(**changed)  # type: ignore[arg-type]  # words
+    notices = teller(**changed)  # type: ignore[arg-type]  # any field of Wording by name
     assert about(notices) is None
     assert not notices.returned(request("MESSAGE", ALICE, "X-MSilo-ID: notice-1"))
     assert told(notices, "X-None: sip:x@home.lan")  # and nobody counts as told

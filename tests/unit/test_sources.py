@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -19,22 +18,7 @@ AS_JSON = json.dumps(PEERS)
 AS_TOML = '[[peer]]\naddress = "192.168.1.10"\ncontrol = true\n[[peer]]\naddress = "192.168.0.0/16"\n'
 
 
-@pytest.fixture(autouse=True)
-def environment(tmp_path: Path) -> Iterator[Mapping[str, str]]:
-    """An environment without settings, and with a home of its own; put back afterwards."""
-    before = dict(os.environ)
-    for name in [name for name in before if name.upper().startswith("MSILO_")]:
-        del os.environ[name]
-    home = tmp_path / "home"
-    os.environ |= {"HOME": str(home), "XDG_CONFIG_HOME": str(home / "config"), "XDG_DATA_HOME": str(home / "data")}
-    yield os.environ
-    os.environ.clear()
-    os.environ.update(before)
-
-
-@pytest.fixture
-def file(tmp_path: Path) -> Path:
-    return tmp_path / "silo.toml"
+pytestmark = pytest.mark.usefixtures("environment")
 
 
 def chosen(*items: str) -> Config:

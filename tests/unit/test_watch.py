@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from msilo_lite.address import Aor
-from msilo_lite.subscription import ANEW, BACKOFF, NOTIFY_WITHIN, REST
+from msilo_lite.policy import PBX_BACKOFF
+from msilo_lite.subscription import ANEW, NOTIFY_WITHIN, REST
 from msilo_lite.watch import EVENT_REST, LOOK, PACE, PACKAGES, TURN, Watches
 from msilo_lite.wire import Answer, Outgoing
 
@@ -334,7 +335,7 @@ def test_states_in_words(rig: Rig) -> None:
 
 def test_nobody_answers_longer_and_longer(rig: Rig) -> None:
     (sent,) = rig.want(BOB)
-    for pause in (*BACKOFF, BACKOFF[-1]):
+    for pause in (*PBX_BACKOFF, PBX_BACKOFF[-1]):
         rig.answer(sent, NO_ANSWER)
         assert rig.states()[0].startswith("no answer: 408 Request Timeout, next try in ")
         assert rig.tick(pause - 1) == []
@@ -342,13 +343,13 @@ def test_nobody_answers_longer_and_longer(rig: Rig) -> None:
     rig.answer(sent, 200)
     rig.notify(sent, "closed")
     rig.answer(rig.one(401), 480)
-    assert rig.tick(BACKOFF[0] - 1) == []
+    assert rig.tick(PBX_BACKOFF[0] - 1) == []
     rig.one(1)
 
 
 def test_a_pbx_that_accepts_and_never_notifies(rig: Rig) -> None:
     (sent,) = rig.want(BOB)
-    for pause in BACKOFF[:3]:
+    for pause in PBX_BACKOFF[:3]:
         rig.answer(sent, 200)
         assert rig.tick(NOTIFY_WITHIN - 1) == []
         assert rig.tick(1) == []
@@ -406,7 +407,7 @@ def test_a_refusal_ends_the_dialog(rig: Rig, code: int) -> None:
 def test_a_failed_refresh_leaves_the_dialog_until_it_lapses(rig: Rig, answer: Answer | int) -> None:
     first = rig.live()
     rig.answer(rig.one(401), answer)
-    for pause in BACKOFF[:2]:
+    for pause in PBX_BACKOFF[:2]:
         assert rig.tick(pause - 1) == []
         again = rig.one(1)
         assert again[1].call_id == first[1].call_id
@@ -421,9 +422,9 @@ def test_a_failed_refresh_leaves_the_dialog_until_it_lapses(rig: Rig, answer: An
 def test_a_refresh_that_succeeds_ends_the_back_off(rig: Rig) -> None:
     rig.live()
     rig.answer(rig.one(401), 500)
-    rig.answer(rig.one(BACKOFF[0]), 200)
+    rig.answer(rig.one(PBX_BACKOFF[0]), 200)
     rig.answer(rig.one(401), 500)
-    assert rig.tick(BACKOFF[0] - 1) == []
+    assert rig.tick(PBX_BACKOFF[0] - 1) == []
     rig.one(1)
 
 
@@ -433,7 +434,7 @@ def test_481_makes_a_new_dialog_at_once_but_not_in_a_circle(rig: Rig) -> None:
     second = rig.one()
     assert (second[1].to_tag, second[1].call_id != first[1].call_id) == ("", True)
     rig.answer(second, 481)
-    assert rig.tick(BACKOFF[0] - 1) == []
+    assert rig.tick(PBX_BACKOFF[0] - 1) == []
     third = rig.one(1)
     rig.answer(third, 200)
     assert rig.notify(third, "open") == (200, BOB)
