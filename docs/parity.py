@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from msilo_lite.config import Config
+from msilo_lite.settings.config import Config
 
 HERE = Path(__file__).parent
 SOURCE, PAGE = HERE / "parity.toml", HERE / "parity.md"

@@ -1,5 +1,5 @@
 """`python -m msilo_lite`."""
 
-from .cli import main
+from .cli.app import main
 
 main()

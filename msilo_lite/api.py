@@ -19,17 +19,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from .address import Aor, parse_address
-from .bindings import USUAL_CONTACT
-from .compose import Dress, fits
+from .box.inbox import Inbox
+from .box.message import Message, Turn
+from .box.policy import LAST_SECOND, Policy
+from .box.rows import wish_row
+from .box.schema import Names
+from .box.store import Store
 from .errors import BadRequest, Rejected
-from .inbox import Inbox
-from .message import Message, Turn
-from .policy import LAST_SECOND, Policy
-from .rows import wish_row
-from .schema import Names
-from .store import Store
-from .wire import bad_header, bad_type, octets
+from .outbound.bindings import USUAL_CONTACT
+from .outbound.compose import Dress, fits
+from .sip.address import Aor, parse_address
+from .sip.wire import bad_header, bad_type, octets
 
 TEXT = "text/plain;charset=utf-8"
 SLACK = 2

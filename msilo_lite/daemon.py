@@ -15,29 +15,30 @@ from collections.abc import Callable
 from functools import lru_cache
 from ipaddress import ip_address
 
-from . import __version__, wire
-from .address import Endpoint, is_literal, next_host, parse_address
-from .asker import Asker
-from .bindings import USUAL_CONTACT, Bindings
-from .compose import hidden_route, replay
-from .config import Config
-from .courier import Courier
-from .digest import Credentials
+from . import __version__
+from .box.message import Turn
+from .box.silo import Places, Silo
+from .box.store import Store
 from .errors import Refused, SipError, StoreError
-from .hook import Hook
-from .lanes import Send
-from .liaison import Liaison
-from .message import Turn
+from .outbound.bindings import USUAL_CONTACT, Bindings
+from .outbound.compose import hidden_route, replay
+from .outbound.courier import Courier
+from .outbound.hook import Hook
+from .outbound.lanes import Send
+from .outbound.replay import Replay
+from .outbound.scheduler import Scheduler
+from .outbound.ways import NO_WAY, Ways
+from .pbx.liaison import Liaison
 from .reception import Headers, Reception
-from .replay import Replay
-from .scheduler import Scheduler
-from .silo import Places, Silo
-from .sip import Agent
-from .store import Store
-from .terms import dress_of, extra_lines, extra_of, policy_of, reading_of
+from .settings.config import Config
+from .settings.terms import dress_of, extra_lines, extra_of, policy_of, reading_of
+from .sip import wire
+from .sip.address import Endpoint, is_literal, next_host, parse_address
+from .sip.agent import Agent
+from .sip.asker import Asker
+from .sip.digest import Credentials
+from .sip.wire import Answer, Incoming, Request
 from .upkeep import Upkeep
-from .ways import NO_WAY, Ways
-from .wire import Answer, Incoming, Request
 
 log = logging.getLogger(__name__)
 

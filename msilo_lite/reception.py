@@ -12,23 +12,23 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
-from . import wire
-from .address import Aor
-from .bindings import Bindings
-from .config import Config
-from .control import OWN_ID, Orders, obeyed, orders_of
+from .box.message import Message
+from .box.policy import retry_at
+from .box.silo import Silo, Source
 from .errors import BadRequest, Rejected, StoreError
-from .message import Message
-from .notice import MARK, Notices
-from .policy import retry_at
-from .pseudo import Subject
-from .registration import Registration, judge
-from .replay import Replay
-from .scheduler import Scheduler
-from .silo import Silo, Source
-from .sip import ALLOW
-from .terms import extra_lines, extra_of, wording_of
-from .wire import Incoming, Outgoing, Request
+from .outbound.bindings import Bindings
+from .outbound.notice import MARK, Notices
+from .outbound.replay import Replay
+from .outbound.scheduler import Scheduler
+from .pbx.registration import Registration, judge
+from .settings.config import Config
+from .settings.control import OWN_ID, Orders, obeyed, orders_of
+from .settings.pseudo import Subject
+from .settings.terms import extra_lines, extra_of, wording_of
+from .sip import wire
+from .sip.address import Aor
+from .sip.agent import ALLOW
+from .sip.wire import Incoming, Outgoing, Request
 
 log = logging.getLogger(__name__)
 

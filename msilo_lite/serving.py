@@ -9,10 +9,10 @@ import signal
 import sys
 from types import FrameType
 
+from .box.lock import sole_user
+from .cli.views import serving
 from .daemon import Daemon
-from .lock import sole_user
-from .sources import Loaded
-from .views import serving
+from .settings.sources import Loaded
 
 
 def serve(loaded: Loaded) -> None:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import logging
 
-from .address import Aor
-from .bindings import Bindings
-from .compose import LATE
-from .config import Config
-from .message import Wish
+from .box.message import Wish
+from .box.silo import Silo
+from .box.store import Store
+from .outbound.bindings import Bindings
+from .outbound.compose import LATE
+from .outbound.replay import Replay
+from .outbound.scheduler import Due
 from .reception import Reception
-from .replay import Replay
-from .scheduler import Due
-from .silo import Silo
-from .store import Store
+from .settings.config import Config
+from .sip.address import Aor
 
 log = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import typer.main
 
-from msilo_lite.cli import app
-from msilo_lite.config import Config
+from msilo_lite.cli.app import app
+from msilo_lite.settings.config import Config
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

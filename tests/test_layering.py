@@ -19,7 +19,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
     # text of a request, rows of a file, words for a person
     ("wire", "rows", "reasons", "engine", "hook", "presence"),
     # what a request asks for, what a replay looks like; the edges
-    ("pseudo", "control", "compose", "registration", "statements", "sip", "dialog", "extension"),
+    ("pseudo", "control", "compose", "registration", "statements", "agent", "dialog", "extension"),
     # the file as the daemon sees it, and as the commands do
     ("parameters", "bindings", "store", "inbox", "subscription", "asker"),
     # the box
@@ -34,16 +34,16 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("records", "serving"),
     ("errands", "commands"),
     ("intake",),
-    ("cli",),
+    ("app",),
     ("__main__",),
 )
 RANK = {name: number for number, names in enumerate(RANKS) for name in names}
 FOREIGN = {
-    "ctypes": {"pjsip", "sip"},
-    "pjsua2": {"sip"},
+    "ctypes": {"pjsip", "agent"},
+    "pjsua2": {"agent"},
     "sqlalchemy": {"schema", "rows", "engine", "statements", "inbox"},
     "rich": {"views"},
-    "typer": {"cli", "commands", "intake", "options"},
+    "typer": {"app", "commands", "intake", "options"},
     "dateparser": {"words"},
     "sipmessage": {"address", "phone"},
     "pydantic": {"config", "parameters", "sources"},
@@ -57,7 +57,9 @@ CORE = (
     "bindings", "reasons", "scheduler", "silo", "notice", "ways", "lanes", "replay", "terms", "kamailio",
     "digest", "presence", "dialog", "subscription", "watch", "extension",
 )  # fmt: skip
-MODULES = sorted(PACKAGE.glob("*.py"))
+MODULES = sorted(file for file in PACKAGE.rglob("*.py") if file.parent == PACKAGE or file.stem != "__init__")
+FILE = {file.stem: file for file in MODULES}
+FOLDERS = frozenset(file.parent.name for file in MODULES)
 
 
 def imports(file: Path) -> Iterator[tuple[str, bool]]:
@@ -76,13 +78,14 @@ def _from(node: ast.ImportFrom) -> Iterator[tuple[str, bool]]:
     if node.level == 0 and top != PACKAGE.name:
         yield top, False
         return
-    module = top if node.level else rest.partition(".")[0]
-    for alias in node.names:  # `from . import wire` names a module, `from . import __version__` does not
-        yield module or (alias.name if alias.name in RANK else "__init__"), True
+    module = ((node.module if node.level else rest) or "").rpartition(".")[2]
+    for alias in node.names:  # `from ..sip import wire` names a module, `from . import __version__` does not
+        named = alias.name if alias.name in RANK else "__init__"
+        yield named if module in FOLDERS or not module else module, True
 
 
 def test_every_module_has_a_rank() -> None:
-    assert sorted(RANK) == [file.stem for file in MODULES]
+    assert sorted(RANK) == sorted(file.stem for file in MODULES)
 
 
 @pytest.mark.parametrize("file", MODULES, ids=lambda file: file.stem)
@@ -108,7 +111,7 @@ def test_every_foreign_library_is_used_where_it_may_be() -> None:
 
 @pytest.mark.parametrize("name", CORE)
 def test_the_core_takes_now_and_does_no_input_or_output(name: str) -> None:
-    used = {module for module, own in imports(PACKAGE / f"{name}.py") if not own}
+    used = {module for module, own in imports(FILE[name]) if not own}
     assert used & NOT_PURE == set()
 
 
@@ -117,7 +120,7 @@ def test_only_views_prints_and_only_the_edge_logs() -> None:
                 if isinstance(node, ast.Name) and node.id == "print"}  # fmt: skip
     logging = {file.stem for file in MODULES if ("logging", False) in imports(file)}
     assert printing == set()
-    assert logging == {"courier", "daemon", "hook", "liaison", "reception", "serving", "sip", "upkeep"}
+    assert logging == {"courier", "daemon", "hook", "liaison", "reception", "serving", "agent", "upkeep"}
 
 
 @pytest.mark.parametrize("file", MODULES, ids=lambda file: file.stem)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from docs.parity import PAGE, page, source
-from msilo_lite.parameters import Parameters
+from msilo_lite.settings.parameters import Parameters
 
 TESTS = Path(__file__).parent
 ROWS = [(kind, row) for kind, rows in source().items() for row in rows]

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from msilo_lite.address import Aor
-from msilo_lite.message import Recipient, Turn
-from msilo_lite.store import Store
+from msilo_lite.box.message import Recipient, Turn
+from msilo_lite.box.store import Store
+from msilo_lite.sip.address import Aor
 
 from .samples import NOW, delivered, message, stored
 

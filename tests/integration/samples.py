@@ -3,11 +3,11 @@
 from dataclasses import replace
 from typing import Any
 
-from msilo_lite.address import Aor
-from msilo_lite.delivery import State
-from msilo_lite.message import Message, Settled, Turn, Waiting
-from msilo_lite.rows import body_hash
-from msilo_lite.store import Store
+from msilo_lite.box.delivery import State
+from msilo_lite.box.message import Message, Settled, Turn, Waiting
+from msilo_lite.box.rows import body_hash
+from msilo_lite.box.store import Store
+from msilo_lite.sip.address import Aor
 
 NOW = 4_000_000_000
 "An arrival in the future: no cleaner takes these messages while a test looks at them."

@@ -10,10 +10,10 @@ import pytest
 
 import msilo_lite.api
 from msilo_lite.api import Box
+from msilo_lite.box.policy import sip_date
+from msilo_lite.box.schema import Names
+from msilo_lite.box.store import Store
 from msilo_lite.errors import BadRequest, NotFound, StoreError
-from msilo_lite.policy import sip_date
-from msilo_lite.schema import Names
-from msilo_lite.store import Store
 from tests.waiting import until
 
 from . import harness

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from msilo_lite.checks import WRONG, Finding, findings
-from msilo_lite.config import Config
-from msilo_lite.message import Turn
-from msilo_lite.sources import Loaded, load
-from msilo_lite.store import Store
+from msilo_lite.box.message import Turn
+from msilo_lite.box.store import Store
+from msilo_lite.cli.checks import WRONG, Finding, findings
+from msilo_lite.settings.config import Config
+from msilo_lite.settings.sources import Loaded, load
 from tests.waiting import until
 
 from . import harness

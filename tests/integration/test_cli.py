@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from msilo_lite.delivery import State
+from msilo_lite.box.delivery import State
+from msilo_lite.box.message import Turn
+from msilo_lite.box.store import Store
+from msilo_lite.cli.phone import Phone
 from msilo_lite.errors import ConfigError
-from msilo_lite.message import Turn
-from msilo_lite.phone import Phone
-from msilo_lite.sources import load
-from msilo_lite.store import Store
+from msilo_lite.settings.sources import load
 from tests.waiting import until
 
 from . import harness

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from msilo_lite.delivery import State
+from msilo_lite.box.delivery import State
 from tests.waiting import until
 
 from . import harness

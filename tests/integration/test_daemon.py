@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from msilo_lite.delivery import State
+from msilo_lite.box.delivery import State
 from tests.waiting import until
 
 from . import harness
@@ -71,7 +71,7 @@ def test_a_second_instance_on_one_file_is_refused(silo: Serve, tmp_path: Path) -
 def test_a_look_at_the_file_does_not_keep_a_daemon_from_starting(tmp_path: Path) -> None:
     script = """
 import pathlib, sys, threading
-from msilo_lite.lock import is_served, sole_user
+from msilo_lite.box.lock import is_served, sole_user
 file, over = pathlib.Path(sys.argv[1]), threading.Event()
 def look():
     while not over.is_set():

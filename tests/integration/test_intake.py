@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from msilo_lite.bindings import USUAL_CONTACT
-from msilo_lite.config import Config
-from msilo_lite.delivery import State
-from msilo_lite.errands import Letter, put, when
+from msilo_lite.box.delivery import State
+from msilo_lite.box.policy import sip_date
+from msilo_lite.cli.errands import Letter, put, when
+from msilo_lite.cli.phone import Phone
 from msilo_lite.errors import BadRequest, ConfigError, MsiloError, StoreError
-from msilo_lite.phone import Phone
-from msilo_lite.policy import sip_date
+from msilo_lite.outbound.bindings import USUAL_CONTACT
+from msilo_lite.settings.config import Config
 from tests.waiting import until
 
 from . import harness

@@ -13,12 +13,12 @@ import pytest
 from bench import kamailio as bench
 from bench import wire
 from bench.processes import last_words, launch
-from msilo_lite.delivery import State
-from msilo_lite.inbox import Inbox
-from msilo_lite.message import Settled, Turn
-from msilo_lite.phone import Phone
-from msilo_lite.schema import Names
-from msilo_lite.store import Store
+from msilo_lite.box.delivery import State
+from msilo_lite.box.inbox import Inbox
+from msilo_lite.box.message import Settled, Turn
+from msilo_lite.box.schema import Names
+from msilo_lite.box.store import Store
+from msilo_lite.cli.phone import Phone
 from tests.sip.process import missing
 from tests.waiting import until
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from msilo_lite.box.inbox import Inbox
+from msilo_lite.box.schema import MIGRATIONS
+from msilo_lite.box.store import Store
 from msilo_lite.errors import StoreError
-from msilo_lite.inbox import Inbox
-from msilo_lite.schema import MIGRATIONS
-from msilo_lite.store import Store
 
 from . import harness
 
@@ -152,7 +152,7 @@ def test_a_migration_that_fails_leaves_no_half(file: Path) -> None:
 
 
 def test_two_processes_may_open_a_fresh_file_at_once(tmp_path: Path, file: Path) -> None:
-    script = "import sys, pathlib; from msilo_lite.store import Store; Store(pathlib.Path(sys.argv[1])).close()"
+    script = "import sys, pathlib; from msilo_lite.box.store import Store; Store(pathlib.Path(sys.argv[1])).close()"
     with ThreadPoolExecutor(4) as pool:
         ran = list(pool.map(lambda _: harness.python(tmp_path, script, str(file)), range(4)))
     assert [one.code for one in ran] == [0] * 4, [one.err[-300:] for one in ran]

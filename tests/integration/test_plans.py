@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from msilo_lite.address import Aor
-from msilo_lite.delivery import State
-from msilo_lite.message import Contact, Message, Recipient, Settled, Turn, Waiting
-from msilo_lite.rows import body_hash
-from msilo_lite.store import Store
+from msilo_lite.box.delivery import State
+from msilo_lite.box.message import Contact, Message, Recipient, Settled, Turn, Waiting
+from msilo_lite.box.rows import body_hash
+from msilo_lite.box.store import Store
+from msilo_lite.sip.address import Aor
 
 from . import harness
 

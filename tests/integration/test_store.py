@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from msilo_lite.compose import Dress
-from msilo_lite.delivery import Event, State
-from msilo_lite.engine import raw
+from msilo_lite.box.delivery import Event, State
+from msilo_lite.box.engine import raw
+from msilo_lite.box.inbox import Inbox
+from msilo_lite.box.message import Turn
+from msilo_lite.box.policy import Policy
+from msilo_lite.box.silo import Places, Silo
+from msilo_lite.box.store import Store
 from msilo_lite.errors import StoreError
-from msilo_lite.inbox import Inbox
-from msilo_lite.message import Turn
-from msilo_lite.policy import Policy
-from msilo_lite.silo import Places, Silo
-from msilo_lite.store import Store
+from msilo_lite.outbound.compose import Dress
 
 from . import harness
 from .samples import BOB, NOW, delivered, message, stored, texts
@@ -73,7 +73,7 @@ def test_an_empty_turn_does_not_touch_the_disk(store: Store) -> None:
 
 TURN_OF_THE_DAEMON = """
 import sys
-from msilo_lite.config import Config
+from msilo_lite.settings.config import Config
 from msilo_lite.daemon import Daemon
 from tests.integration.harness import Peer
 

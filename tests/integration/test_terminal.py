@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from msilo_lite.message import Turn
-from msilo_lite.store import Store
+from msilo_lite.box.message import Turn
+from msilo_lite.box.store import Store
 
 from . import harness
 from .harness import on, waiting

@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from msilo_lite.address import Aor
-from msilo_lite.config import Config
-from msilo_lite.errands import import_from
-from msilo_lite.inbox import Inbox
-from msilo_lite.message import Message, Turn
-from msilo_lite.store import Store
-from msilo_lite.transfer import BadLine, Moved
-from msilo_lite.views import progress
+from msilo_lite.box.inbox import Inbox
+from msilo_lite.box.message import Message, Turn
+from msilo_lite.box.store import Store
+from msilo_lite.cli.errands import import_from
+from msilo_lite.cli.transfer import BadLine, Moved
+from msilo_lite.cli.views import progress
+from msilo_lite.settings.config import Config
+from msilo_lite.sip.address import Aor
 from tests.waiting import until
 
 from . import harness

@@ -7,8 +7,8 @@ import re
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from msilo_lite.address import Aor, Endpoint, aor_of, is_literal, parse_address, parse_uri, same_uri, split_list
 from msilo_lite.errors import BadRequest
+from msilo_lite.sip.address import Aor, Endpoint, aor_of, is_literal, parse_address, parse_uri, same_uri, split_list
 
 users = st.sampled_from(["bob", "Bob", "%62ob", "b%6fb", "%00", "+49-30", "a;b=c?d/e", "x%40y", "%C3%AB", "~"])
 hosts = st.sampled_from(["home.lan", "HOME.lan", "a-b.c", "192.0.2.1", "[::1]", "[2001:DB8::1]", "h.", "localhost"])

@@ -16,15 +16,15 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from msilo_lite.address import Aor
-from msilo_lite.delivery import STEP_ASIDE_AFTER
+from msilo_lite.box.delivery import STEP_ASIDE_AFTER
+from msilo_lite.box.inbox import Inbox
+from msilo_lite.box.policy import Policy
+from msilo_lite.box.silo import Reading
 from msilo_lite.errors import Rejected, SipError
-from msilo_lite.inbox import Inbox
-from msilo_lite.lanes import Send
-from msilo_lite.policy import Policy
-from msilo_lite.pseudo import Template
-from msilo_lite.silo import Reading
-from msilo_lite.wire import Answer, Request
+from msilo_lite.outbound.lanes import Send
+from msilo_lite.settings.pseudo import Template
+from msilo_lite.sip.address import Aor
+from msilo_lite.sip.wire import Answer, Request
 from tests.unit.kit import BOB, CARL, NO_ANSWER, NOW, PROXY, Rig, heard, request
 
 ACCEPTED = (heard(200), heard(202))

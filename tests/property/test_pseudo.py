@@ -8,8 +8,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from msilo_lite.errors import BadRequest
-from msilo_lite.pseudo import EXAMPLES, PLAIN, Subject, Template
-from msilo_lite.wire import read
+from msilo_lite.settings.pseudo import EXAMPLES, PLAIN, Subject, Template
+from msilo_lite.sip.wire import read
 
 LAST = 2**31 - 1
 VARIABLES = (

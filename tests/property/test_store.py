@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from msilo_lite.address import Aor
-from msilo_lite.delivery import State
-from msilo_lite.inbox import Inbox
-from msilo_lite.message import Contact, Message, Recipient, Settled, Turn
-from msilo_lite.store import Store
+from msilo_lite.box.delivery import State
+from msilo_lite.box.inbox import Inbox
+from msilo_lite.box.message import Contact, Message, Recipient, Settled, Turn
+from msilo_lite.box.store import Store
+from msilo_lite.sip.address import Aor
 from tests.unit.kit import BOB, NOW, message
 
 _keys = count(1)

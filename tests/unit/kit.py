@@ -6,21 +6,21 @@ from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
-from msilo_lite.address import Aor
-from msilo_lite.bindings import Bindings
-from msilo_lite.compose import Dress
-from msilo_lite.delivery import Hop, State
+from msilo_lite.box.delivery import Hop, State
+from msilo_lite.box.inbox import Inbox
+from msilo_lite.box.message import Contact, Message, Waiting
+from msilo_lite.box.policy import Policy
+from msilo_lite.box.silo import Places, Reading, Silo
+from msilo_lite.box.store import Store
 from msilo_lite.errors import SipError, StoreError
-from msilo_lite.inbox import Inbox
-from msilo_lite.lanes import Send
-from msilo_lite.message import Contact, Message, Waiting
-from msilo_lite.policy import Policy
-from msilo_lite.registration import judge
-from msilo_lite.replay import Replay
-from msilo_lite.silo import Places, Reading, Silo
-from msilo_lite.store import Store
-from msilo_lite.ways import Ways
-from msilo_lite.wire import Answer, Request, read
+from msilo_lite.outbound.bindings import Bindings
+from msilo_lite.outbound.compose import Dress
+from msilo_lite.outbound.lanes import Send
+from msilo_lite.outbound.replay import Replay
+from msilo_lite.outbound.ways import Ways
+from msilo_lite.pbx.registration import judge
+from msilo_lite.sip.address import Aor
+from msilo_lite.sip.wire import Answer, Request, read
 
 NOW = 1_800_000_000
 "Where the clock of every test starts."

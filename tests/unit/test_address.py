@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from msilo_lite.address import Aor, Endpoint, aor_of, is_literal, parse_address, parse_uri, same_uri, split_list
 from msilo_lite.errors import BadRequest
+from msilo_lite.sip.address import Aor, Endpoint, aor_of, is_literal, parse_address, parse_uri, same_uri, split_list
 
 
 @pytest.mark.parametrize(

@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from msilo_lite.bindings import USUAL_CONTACT
-from msilo_lite.compose import LATE, MSILO_ID, Dress, fits, hidden_route, prefix, replay, replay_size, sender
+from msilo_lite.box.message import Message
+from msilo_lite.box.policy import MAX_REQUEST, RECEIVE_BUFFER, sip_date
 from msilo_lite.errors import BadRequest
-from msilo_lite.message import Message
-from msilo_lite.policy import MAX_REQUEST, RECEIVE_BUFFER, sip_date
-from msilo_lite.wire import Outgoing, kept_headers
+from msilo_lite.outbound.bindings import USUAL_CONTACT
+from msilo_lite.outbound.compose import LATE, MSILO_ID, Dress, fits, hidden_route, prefix, replay, replay_size, sender
+from msilo_lite.sip.wire import Outgoing, kept_headers
 
 from .kit import AGENT, BOB, NOW, PLAIN, message, request, waiting
 
@@ -135,7 +135,7 @@ IN_WINTER = int(datetime(2026, 11, 2, 22, 28, 9, tzinfo=UTC).timestamp())
 IN_SUMMER = int(datetime(2026, 7, 15, 22, 30, 0, tzinfo=UTC).timestamp())
 PRINT_PREFIXES = """
 import sys
-from msilo_lite.compose import Dress, prefix
+from msilo_lite.outbound.compose import Dress, prefix
 from tests.unit.kit import message
 for at in map(int, sys.argv[1:]):
     for what in (message(arrived=at), message(arrived=1, due=at)):

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from msilo_lite.address import Endpoint
-from msilo_lite.config import Config, default_db_url, default_file
 from msilo_lite.errors import ConfigError
-from msilo_lite.sources import load
+from msilo_lite.settings.config import Config, default_db_url, default_file
+from msilo_lite.settings.sources import load
+from msilo_lite.sip.address import Endpoint
 
 pytestmark = pytest.mark.usefixtures("environment")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from msilo_lite.control import Orders, obeyed, orders_of
 from msilo_lite.errors import BadRequest
+from msilo_lite.settings.control import Orders, obeyed, orders_of
 
 from .kit import request
 

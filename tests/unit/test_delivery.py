@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from msilo_lite.delivery import MOVES, WAITING, Event, Lane, State, Trust, Verdict, judge, move
+from msilo_lite.box.delivery import MOVES, WAITING, Event, Lane, State, Trust, Verdict, judge, move
 from msilo_lite.errors import MsiloError
 
 # the events stand in the order of EVENTS

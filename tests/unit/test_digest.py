@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from msilo_lite.digest import Challenge, Credentials, best_of, parameters
 from msilo_lite.errors import BadRequest
+from msilo_lite.sip.digest import Challenge, Credentials, best_of, parameters
 
 WHO = Credentials("Mufasa", "Circle of Life")
 RFC = (

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from msilo_lite.due import FORMS, LATEST, SLACK, due_at, in_time, zone_of
+from msilo_lite.box.due import FORMS, LATEST, SLACK, due_at, in_time, zone_of
 
 from .kit import NOW
 
@@ -189,7 +189,7 @@ def test_a_refusal_is_one_short_line_whatever_it_quotes() -> None:
 
 LOCAL = """
 from datetime import datetime
-from msilo_lite.due import due_at, zone_of
+from msilo_lite.box.due import due_at, zone_of
 texts = ("20270715120000", "20271215120000", "20270328023000", "20271031023000", "2027-07-15 12:00")
 print([due_at(text, {now}, zone) for zone in (None, zone_of("")) for text in texts])
 local = zone_of("")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from msilo_lite.hook import MOST, SECONDS, WAITING, Hook
+from msilo_lite.outbound.hook import MOST, SECONDS, WAITING, Hook
 from tests.waiting import until
 
 from .kit import NOW, message

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from msilo_lite.config import problem_with
-from msilo_lite.kamailio import PARAMETERS, carry_over
-from msilo_lite.parameters import Parameters
+from msilo_lite.cli.kamailio import PARAMETERS, carry_over
+from msilo_lite.settings.config import problem_with
+from msilo_lite.settings.parameters import Parameters
 
 FILE = "kamailio.cfg"
 DATABASE = 'modparam("msilo", "db_url", "sqlite:////var/lib/kamailio/kamailio.sqlite")\n'

@@ -9,20 +9,20 @@ from typing import Any
 
 import pytest
 
-from msilo_lite.address import Aor, parse_address
-from msilo_lite.bindings import Bindings
-from msilo_lite.config import Config
-from msilo_lite.control import OWN_ID, Orders
+from msilo_lite.box.message import Contact, Message
+from msilo_lite.box.policy import Policy
+from msilo_lite.box.silo import Reading
 from msilo_lite.errors import BadRequest, Rejected, StoreError
-from msilo_lite.message import Contact, Message
-from msilo_lite.notice import REMEMBERED, Notices, Wording
-from msilo_lite.policy import Policy
-from msilo_lite.pseudo import Subject, Template
+from msilo_lite.outbound.bindings import Bindings
+from msilo_lite.outbound.notice import REMEMBERED, Notices, Wording
+from msilo_lite.outbound.scheduler import Scheduler
 from msilo_lite.reception import Reception
-from msilo_lite.scheduler import Scheduler
-from msilo_lite.silo import Reading
-from msilo_lite.terms import wording_of
-from msilo_lite.wire import Incoming, Outgoing, Request
+from msilo_lite.settings.config import Config
+from msilo_lite.settings.control import OWN_ID, Orders
+from msilo_lite.settings.pseudo import Subject, Template
+from msilo_lite.settings.terms import wording_of
+from msilo_lite.sip.address import Aor, parse_address
+from msilo_lite.sip.wire import Incoming, Outgoing, Request
 from tests.conftest import OpenRig
 
 from .kit import BOB, CARL, NOW, PROXY, Rig, contact, message, request

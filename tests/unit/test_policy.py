@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from msilo_lite.box.policy import BACKOFF, Policy, retry_at, sip_date
 from msilo_lite.errors import Rejected
-from msilo_lite.policy import BACKOFF, Policy, retry_at, sip_date
 
 from .kit import NOW
 

@@ -9,15 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from msilo_lite.errors import BadRequest
-from msilo_lite.presence import (
-    MOST_CONTACTS,
-    RegAor,
-    RegContact,
-    RegInfo,
-    RegTable,
-    read_pidf,
-    read_reginfo,
-)
+from msilo_lite.pbx.presence import MOST_CONTACTS, RegAor, RegContact, RegInfo, RegTable, read_pidf, read_reginfo
 
 PIDF = 'xmlns="urn:ietf:params:xml:ns:pidf"'
 REG = 'xmlns="urn:ietf:params:xml:ns:reginfo"'

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from msilo_lite.delivery import State
-from msilo_lite.message import Contact, Recipient, Waiting
-from msilo_lite.reasons import Surroundings, span, why
+from msilo_lite.box.delivery import State
+from msilo_lite.box.message import Contact, Recipient, Waiting
+from msilo_lite.cli.reasons import Surroundings, span, why
 
 from .kit import BOB, CARL, NOW, contact, message, waiting
 

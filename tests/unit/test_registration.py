@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from msilo_lite.address import Aor, aor_of, parse_address, parse_uri
-from msilo_lite.bindings import LONGEST_CONTACT, Bindings
+from msilo_lite.box.message import Turn
 from msilo_lite.errors import BadRequest
-from msilo_lite.message import Turn
-from msilo_lite.registration import DEFAULT_EXPIRES, Registration, judge
+from msilo_lite.outbound.bindings import LONGEST_CONTACT, Bindings
+from msilo_lite.pbx.registration import DEFAULT_EXPIRES, Registration, judge
+from msilo_lite.sip.address import Aor, aor_of, parse_address, parse_uri
 
 from .kit import BOB, CARL, NOW, contact, register
 

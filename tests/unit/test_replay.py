@@ -6,16 +6,16 @@ from contextlib import closing
 
 import pytest
 
-from msilo_lite.address import Aor
-from msilo_lite.inbox import Inbox
-from msilo_lite.lanes import Send
-from msilo_lite.policy import Policy
-from msilo_lite.pseudo import Template
-from msilo_lite.registration import Registration
-from msilo_lite.replay import CLAIM, HOLD_SECONDS, Replay
-from msilo_lite.silo import Reading, Source
-from msilo_lite.ways import Way, Ways
-from msilo_lite.wire import Answer
+from msilo_lite.box.inbox import Inbox
+from msilo_lite.box.policy import Policy
+from msilo_lite.box.silo import Reading, Source
+from msilo_lite.outbound.lanes import Send
+from msilo_lite.outbound.replay import CLAIM, HOLD_SECONDS, Replay
+from msilo_lite.outbound.ways import Way, Ways
+from msilo_lite.pbx.registration import Registration
+from msilo_lite.settings.pseudo import Template
+from msilo_lite.sip.address import Aor
+from msilo_lite.sip.wire import Answer
 from tests.conftest import OpenRig
 
 from .kit import BOB, CARL, NO_ANSWER, NOW, PROXY, Rig, contact, heard, request, texts

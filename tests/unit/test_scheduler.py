@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from msilo_lite.address import Aor
-from msilo_lite.scheduler import Scheduler
+from msilo_lite.outbound.scheduler import Scheduler
+from msilo_lite.sip.address import Aor
 
 from .kit import BOB, CARL
 

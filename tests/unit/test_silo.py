@@ -11,16 +11,16 @@ from typing import Any
 
 import pytest
 
-from msilo_lite.address import Aor, parse_address
-from msilo_lite.compose import replay
-from msilo_lite.delivery import Event, State
+from msilo_lite.box.delivery import Event, State
+from msilo_lite.box.message import Message, Turn
+from msilo_lite.box.policy import FULL_RETRY, LAST_SECOND, Policy
+from msilo_lite.box.silo import Places, Reading, Source
 from msilo_lite.errors import BadRequest, MsiloError, Refused, Rejected, StoreError
-from msilo_lite.lanes import Send
-from msilo_lite.message import Message, Turn
-from msilo_lite.policy import FULL_RETRY, LAST_SECOND, Policy
-from msilo_lite.pseudo import Template
-from msilo_lite.silo import Places, Reading, Source
-from msilo_lite.wire import Request
+from msilo_lite.outbound.compose import replay
+from msilo_lite.outbound.lanes import Send
+from msilo_lite.settings.pseudo import Template
+from msilo_lite.sip.address import Aor, parse_address
+from msilo_lite.sip.wire import Request
 from tests.conftest import OpenRig
 
 from .kit import BOB, CARL, NOW, PLAIN, PROXY, Rig, message, request, texts

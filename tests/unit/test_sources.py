@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from msilo_lite.config import Config, Peer
 from msilo_lite.errors import ConfigError
-from msilo_lite.pseudo import Template
-from msilo_lite.sources import load
+from msilo_lite.settings.config import Config, Peer
+from msilo_lite.settings.pseudo import Template
+from msilo_lite.settings.sources import load
 
 PEERS = [{"address": "192.168.1.10", "control": True}, {"address": "192.168.0.0/16"}]
 AS_JSON = json.dumps(PEERS)

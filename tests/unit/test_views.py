@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from msilo_lite import views
-from msilo_lite.delivery import State
+from msilo_lite.box.delivery import State
+from msilo_lite.cli import views
 
 Read = pytest.CaptureFixture[str]
 RECORD: dict[str, Any] = {

@@ -12,11 +12,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from msilo_lite.address import Aor
-from msilo_lite.policy import PBX_BACKOFF
-from msilo_lite.subscription import ANEW, NOTIFY_WITHIN, REST
-from msilo_lite.watch import EVENT_REST, LOOK, PACE, PACKAGES, TURN, Watches
-from msilo_lite.wire import Answer, Outgoing
+from msilo_lite.box.policy import PBX_BACKOFF
+from msilo_lite.pbx.subscription import ANEW, NOTIFY_WITHIN, REST
+from msilo_lite.pbx.watch import EVENT_REST, LOOK, PACE, PACKAGES, TURN, Watches
+from msilo_lite.sip.address import Aor
+from msilo_lite.sip.wire import Answer, Outgoing
 
 from .kit import BOB, CARL, NO_ANSWER, NOW, heard, request
 

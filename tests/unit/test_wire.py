@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from msilo_lite.box.policy import RECEIVE_BUFFER
 from msilo_lite.errors import BadRequest
-from msilo_lite.policy import RECEIVE_BUFFER
-from msilo_lite.wire import (
+from msilo_lite.sip.wire import (
     COMPACT,
     Answer,
     check,

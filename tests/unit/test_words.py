@@ -13,8 +13,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from msilo_lite.due import LATEST, SLACK
-from msilo_lite.words import EXAMPLES, when
+from msilo_lite.box.due import LATEST, SLACK
+from msilo_lite.cli.words import EXAMPLES, when
 
 BERLIN, ROME, NEW_YORK = ZoneInfo("Europe/Berlin"), ZoneInfo("Europe/Rome"), ZoneInfo("America/New_York")
 ZONES = [UTC, BERLIN, ROME, NEW_YORK, ZoneInfo("Asia/Kathmandu"), ZoneInfo("Pacific/Apia")]
@@ -245,7 +245,7 @@ def test_the_clock_changes(zone: tzinfo, now: str, text: str, at: str) -> None:
 
 
 PROGRAM = """
-from msilo_lite.words import when
+from msilo_lite.cli.words import when
 from zoneinfo import ZoneInfo
 texts = ("tomorrow 9:00", "9:00", "july 15 noon", "in 2 hours", "9:00 UTC", "next friday", "in 6 months")
 for zone in (None, ZoneInfo("Asia/Kathmandu")):
@@ -268,7 +268,7 @@ def test_the_machine_only_gives_the_zone_that_nobody_names(local: str) -> None:
 
 def test_dateparser_is_loaded_when_words_are_read_and_not_before() -> None:
     program = (
-        "import sys; from msilo_lite.words import when; when('20270715120000', 1800000000, None);"
+        "import sys; from msilo_lite.cli.words import when; when('20270715120000', 1800000000, None);"
         "assert 'dateparser' not in sys.modules; when('9:00', 1800000000, None); assert 'dateparser' in sys.modules"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", program], check=True)

@@ -1,0 +1,173 @@
+"""A stored message and the records that travel with it: plain values, no I/O.
+
+Every time is UTC, in whole seconds since 1970. Text from the wire is decoded as UTF-8 with surrogateescape, so that any
+bytes survive the way in and out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from ..sip.address import Aor
+from .delivery import State
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One MESSAGE as it will be sent to its owner later."""
+
+    owner: Aor
+    src: str
+    "From URI as written (msilo: src_addr)."
+    dst: str
+    "To URI; its host is `domain` where it was one of our own addresses (msilo: dst_addr)."
+    from_: str
+    "From as name-addr, without tag."
+    to: str
+    "To as name-addr, without tag."
+    ctype: str
+    "Whole value of Content-Type, exact; empty for none."
+    body: bytes
+    kept: str
+    "Other end-to-end headers, one `Name: value` a line, lines ended by CR LF (msilo: extra_hdrs)."
+    arrived: int
+    expires: int
+    "From this second on it is never sent."
+    call_id: str
+    "Call-ID of the request that brought it."
+    key: bytes
+    "Names the request, so that a retransmission is known; 16 bytes."
+    due: int = 0
+    "A reminder is not sent before this second; 0: no reminder (msilo: snd_time)."
+    target: str = ""
+    "Request-URI that was asked for (m_store_addrs); empty: the owner's AoR."
+
+    def carrying(self, line: str) -> Message:
+        """The same with one more header line, ended by CR LF."""
+        return replace(self, kept=self.kept + line)
+
+    def named(self, key: bytes) -> Message:
+        """The same with a name of its own."""
+        return replace(self, key=key)
+
+    def at(self, arrived: int, expires: int, target: str) -> Message:
+        """The same with its times, and with the Request-URI that was asked for."""
+        return replace(self, arrived=arrived, expires=expires, target=target)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A message in the box together with what our ledger knows of it."""
+
+    silo_id: int
+    message: Message
+    ledger_id: int
+    msilo_id: str
+    "Value of X-MSilo-ID: the ledger id in hexadecimal, a dash, 64 random bits."
+    state: State
+    attempts: int
+    code: int | None
+    "Final code of the last attempt."
+    reason: str | None
+    "Words for it."
+    known: bool = True
+    "False for a message that somebody else, such as Kamailio, put into the box: its ledger row is still to be written."
+
+    @property
+    def reminder(self) -> bool:
+        """Whether it was written for a certain time."""
+        return self.message.due > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """Where a phone said it can be reached: one Contact of a REGISTER."""
+
+    aor: Aor
+    uri: str
+    path: tuple[str, ...]
+    "Route values to preload (RFC 3327 5.3)."
+    expires: int
+    "UTC second at which the binding ends."
+    takes_message: bool
+    "False when its `methods` or the Allow header leave MESSAGE out."
+    updated: float
+    "UTC seconds of the REGISTER that set it last."
+    call_id: str
+    cseq: int
+    extra: str = ""
+    "Header lines that `extra_hdrs` gave for this REGISTER, ended by CR LF."
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """What stands between an owner with waiting mail and the next attempt."""
+
+    owner: Aor
+    next_try: int | None
+    "UTC second of the next attempt by timer; None: only a wake-up helps."
+    tries: int
+    "Failed attempts in a row; the step of the back-off."
+    code: int | None
+    reason: str
+    "Why the last attempt failed, in words."
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a command asks of the daemon."""
+
+    number: int
+    verb: str
+    "`dump`: deliver to an owner. `try`: the same by the way. `look`: something came. `reload`: something left the box."
+    owner: Aor
+    most: int = 0
+    "Messages to send at the most; 0: all."
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """How one attempt, or a whole life, ended: the next state and what is to be written beside it."""
+
+    item: Waiting
+    state: State
+    at: int
+    code: int | None = None
+    reason: str | None = None
+    attempts: int = 0
+
+
+@dataclass(slots=True)
+class Turn:
+    """All that one turn of the loop wants on disk: written in one transaction or not at all."""
+
+    new: list[Message] = field(default_factory=list)
+    claimed: list[Waiting] = field(default_factory=list)
+    "Messages about to be sent: the attempt is on disk before the packet leaves."
+    settled: list[Settled] = field(default_factory=list)
+    recipients: dict[Aor, Recipient | None] = field(default_factory=dict)
+    "None: nothing stands in the way any more."
+    contacts: dict[tuple[Aor, str], Contact | None] = field(default_factory=dict)
+    "None: the binding is gone."
+    counters: dict[str, int] = field(default_factory=dict)
+    wishes: dict[int, dict[str, object]] = field(default_factory=dict)
+    "Wishes of the commands that are granted: id to result."
+
+    asked: list[dict[str, object]] = field(default_factory=list)
+    "Wishes of a program that writes in place of the daemon, as rows."
+    flush: bool = False
+    "Whether a lane waits for what this turn gives back."
+
+    def count(self, name: str, by: int = 1) -> None:
+        """Add to one of the daemon's counters."""
+        self.counters[name] = self.counters.get(name, 0) + by
+
+    @property
+    def urgent(self) -> bool:
+        """Whether somebody waits for this commit: a sender, a phone, a command or a lane."""
+        return bool(self.new or self.claimed or self.wishes or self.asked or self.flush)
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to write."""
+        return not (self.urgent or self.settled or self.recipients or self.contacts or self.counters)

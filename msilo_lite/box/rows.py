@@ -1,0 +1,233 @@
+"""Database rows to records and back; the only place that knows which column holds what."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from functools import cache
+from typing import Any
+
+import sqlalchemy as sa
+
+from ..sip.address import Aor
+from .delivery import State
+from .message import Contact, Message, Recipient, Waiting, Wish
+from .schema import Names, ledger, silo_table
+
+PATH_SEPARATOR = "\n"
+"Between the Route values of a Contact; no header value can hold it."
+AFTER_DUE = 259200
+"Seconds that a reminder of Kamailio's lives after its due time, where its row ends before (msilo counts from arrival)."
+Row = Any
+"A row by the names of its columns: SQLite's own, or one of SQLAlchemy's; neither has a type for its keys."
+
+
+@cache
+def bare(names: Names) -> sa.Select[Any]:
+    """Messages of a file that has no ledger, oldest first."""
+    silo = silo_table(names)
+    mine = [column.label(key) for key, column in silo.c.items() if key != "status"]
+    return sa.select(*mine).order_by(silo.c.id)
+
+
+@cache
+def box(names: Names) -> sa.Select[Any]:
+    """Messages in the box with what our ledger knows of them: the rows that `waiting_of` reads."""
+    silo = silo_table(names)
+    mine = [column.label(key) for key, column in silo.c.items() if key != "status"]
+    known = ("id", "msilo_id", "dedupe", "body_hash", "from_hdr", "to_hdr", "arrived", "state", "attempts", "code",
+             "reason", "target")  # fmt: skip
+    ours = [ledger.c[name].label(f"ledger_{name}") for name in known]
+    return sa.select(*mine, *ours).select_from(silo.outerjoin(ledger, ledger.c.silo_id == silo.c.id))
+
+
+def body_hash(body: bytes) -> bytes:
+    """16 bytes that tell whether a ledger row still belongs to the row in the box."""
+    return hashlib.sha256(body).digest()[:16]
+
+
+def new_msilo_id(ledger_id: int) -> str:
+    """A fresh X-MSilo-ID: the number finds the ledger row, 64 random bits keep strangers from naming it."""
+    return f"{ledger_id:x}-{secrets.token_hex(8)}"
+
+
+def to_db(text: str) -> str | bytes:
+    """Text for a column; bytes where it holds any that are not UTF-8, which SQLite's text could not carry."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogateescape")
+    return text
+
+
+def from_db(value: str | bytes | None) -> str:
+    """Text of a column; Kamailio's db_sqlite binds extra_hdrs as a blob."""
+    return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value or ""
+
+
+def silo_row(silo_id: int, message: Message) -> dict[str, Any]:
+    """What goes into msilo's table."""
+    return {
+        "id": silo_id,
+        "src_addr": to_db(message.src),
+        "dst_addr": to_db(message.dst),
+        "username": message.owner.user,
+        "domain": message.owner.host,
+        "inc_time": message.arrived,
+        "exp_time": message.expires,
+        "snd_time": message.due,
+        "ctype": to_db(message.ctype),
+        "body": message.body,
+        "extra_hdrs": to_db(message.kept),
+        "callid": to_db(message.call_id),
+        "status": 0,
+    }
+
+
+def ledger_row(ledger_id: int, silo_id: int, message: Message) -> dict[str, Any]:
+    """What goes into the ledger for a message that just came."""
+    return {
+        "id": ledger_id,
+        "silo_id": silo_id,
+        "msilo_id": new_msilo_id(ledger_id),
+        "dedupe": message.key or None,
+        "body_hash": body_hash(message.body),
+        "username": message.owner.user,
+        "domain": message.owner.host,
+        "from_hdr": to_db(message.from_),
+        "to_hdr": to_db(message.to),
+        "ctype": to_db(message.ctype),
+        "size": len(message.body),
+        "arrived": message.arrived,
+        "expires": message.expires,
+        "state": int(State.PENDING),
+        "attempts": 0,
+        "target": to_db(message.target) or None,
+    }
+
+
+def adopted_row(item: Waiting) -> dict[str, Any]:
+    """The ledger row of a message that somebody else put into the box."""
+    return {**ledger_row(item.ledger_id, item.silo_id, item.message), "msilo_id": item.msilo_id}
+
+
+def waiting_of(row: Row) -> Waiting:
+    """A row of the box joined with its ledger.
+
+    A ledger row counts only where arrival, sender and body agree: Kamailio's own table reuses ids. Without one the
+    message is pending, `known` is False and the caller gives it an id.
+    """
+    body = _body(row["body"])
+    src, dst = from_db(row["src_addr"]), from_db(row["dst_addr"])
+    known = (
+        row["ledger_id"] is not None
+        and row["ledger_arrived"] == row["inc_time"]
+        and bytes(row["ledger_body_hash"]) == body_hash(body)
+        and src in from_db(row["ledger_from_hdr"])
+    )
+    message = Message(
+        owner=Aor(from_db(row["username"]), from_db(row["domain"]).lower()),
+        src=src,
+        dst=dst,
+        from_=from_db(row["ledger_from_hdr"]) if known else f"<{src}>",
+        to=from_db(row["ledger_to_hdr"]) if known else f"<{dst}>",
+        ctype=from_db(row["ctype"]),
+        body=body,
+        kept=from_db(row["extra_hdrs"]),
+        arrived=row["inc_time"],
+        expires=_end(row["exp_time"], row["snd_time"]),
+        call_id=from_db(row["callid"]),
+        key=bytes(row["ledger_dedupe"] or b"") if known else b"",
+        due=row["snd_time"],
+        target=from_db(row["ledger_target"]) if known else "",
+    )
+    if not known:
+        return Waiting(row["id"], message, 0, "", State.PENDING, 0, None, None, known=False)
+    return Waiting(
+        silo_id=row["id"],
+        message=message,
+        ledger_id=row["ledger_id"],
+        msilo_id=row["ledger_msilo_id"],
+        state=State(row["ledger_state"]),
+        attempts=row["ledger_attempts"],
+        code=row["ledger_code"],
+        reason=from_db(row["ledger_reason"]) or None,
+    )
+
+
+def _end(expires: int, due: int) -> int:
+    """When a life ends: msilo counts a reminder's from its arrival, so that it may end before it is due."""
+    return due + AFTER_DUE if 0 < due >= expires else expires
+
+
+def _body(value: bytes | str | None) -> bytes:
+    """A body; others may have stored it as text."""
+    return value.encode("utf-8", "surrogateescape") if isinstance(value, str) else bytes(value or b"")
+
+
+def contact_row(one: Contact) -> dict[str, Any]:
+    """What goes into the table of bindings."""
+    return {
+        "username": one.aor.user,
+        "domain": one.aor.host,
+        "uri": to_db(one.uri),
+        "path": to_db(PATH_SEPARATOR.join(one.path)),
+        "expires": one.expires,
+        "takes_message": int(one.takes_message),
+        "updated": one.updated,
+        "call_id": to_db(one.call_id),
+        "cseq": one.cseq,
+        "extra": to_db(one.extra),
+    }
+
+
+def contact_of(row: Row) -> Contact:
+    """A binding."""
+    path = from_db(row["path"])
+    return Contact(
+        aor=Aor(row["username"], row["domain"]),
+        uri=from_db(row["uri"]),
+        path=tuple(path.split(PATH_SEPARATOR)) if path else (),
+        expires=row["expires"],
+        takes_message=bool(row["takes_message"]),
+        updated=row["updated"],
+        call_id=from_db(row["call_id"]),
+        cseq=row["cseq"],
+        extra=from_db(row["extra"]),
+    )
+
+
+def recipient_row(one: Recipient) -> dict[str, Any]:
+    """What goes into the table of owners that could not be reached."""
+    return {
+        "username": one.owner.user,
+        "domain": one.owner.host,
+        "next_try": one.next_try,
+        "tries": one.tries,
+        "code": one.code,
+        "reason": to_db(one.reason),
+    }
+
+
+def recipient_of(row: Row) -> Recipient:
+    """What stands between an owner and the next attempt."""
+    owner = Aor(row["username"], row["domain"])
+    return Recipient(owner, row["next_try"], row["tries"], row["code"], from_db(row["reason"]))
+
+
+def wish_of(row: Row) -> Wish:
+    """What a command asks for."""
+    return Wish(row["id"], row["verb"], Aor(row["username"], row["domain"]), int(row["detail"] or 0))
+
+
+def wish_row(verb: str, owner: Aor, now: int, most: int = 0) -> dict[str, Any]:
+    """What a command leaves for the daemon."""
+    return {
+        "verb": verb,
+        "username": owner.user,
+        "domain": owner.host,
+        "detail": str(most or ""),
+        "asked": now,
+        "result": "",
+        "done": 0,
+    }

@@ -1,0 +1,352 @@
+"""The database as the daemon sees it: one connection, one transaction a turn.
+
+A `Turn` is written whole or not at all, fsynced before `write` returns (WAL, synchronous=FULL). Reads outside of a
+turn are single indexed look-ups. What the commands read is in `inbox`.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sqlite3
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..errors import StoreError
+from ..sip.address import Aor
+from .delivery import WAITING, State
+from .engine import atomic, connect, migrate, open_engine, translated
+from .message import Contact, Recipient, Settled, Turn, Waiting, Wish
+from .rows import (
+    adopted_row,
+    contact_of,
+    contact_row,
+    ledger_row,
+    new_msilo_id,
+    recipient_of,
+    recipient_row,
+    silo_row,
+    to_db,
+    waiting_of,
+    wish_of,
+)
+from .schema import Names, ledger, silo_table
+from .statements import statements
+
+ID_MARK = "last_silo_id"
+"Where the highest id is kept for a table whose own ids come back, as Kamailio makes it."
+
+
+class Store:
+    """The file. Every method may raise StoreError."""
+
+    def __init__(self, file: Path, names: Names | None = None) -> None:
+        self.file = file
+        self._silo = silo_table(names or Names())
+        self._sql = statements(names or Names())
+        with translated(f"cannot open {file}"):
+            engine = open_engine(file, create=True)
+            with engine.connect() as connection:
+                migrate(connection, self._silo)
+            engine.dispose()
+            self._c = connect(file, create=False)
+        self._c.row_factory = sqlite3.Row
+        self._seen = -1
+        self._next_silo = self._next_ledger = 0
+        made = self._one("SELECT sql FROM sqlite_master WHERE type = 'table' AND name = :name", name=self._silo.name)
+        self.foreign = "AUTOINCREMENT" not in str(made).upper()
+        "Whether somebody else made the table: its ids would come back."
+
+    def _run(self, sql: str, **values: Any) -> sqlite3.Cursor:
+        return self._c.execute(sql, values)
+
+    def _each(self, sql: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        if len(rows) == 1:
+            self._c.execute(sql, rows[0])
+        elif rows:
+            self._c.executemany(sql, rows)
+
+    def _one(self, sql: str, **values: Any) -> Any:
+        """The first column of the first row, or None."""
+        row = self._c.execute(sql, values).fetchone()
+        return row[0] if row else None
+
+    # -- writing -----------------------------------------------------------------------------------------------------
+    def write(self, turn: Turn, now: int) -> frozenset[bytes]:
+        """Commit a turn; returns the keys of those of `turn.new` that were stored, and no repeats of others.
+
+        Raises StoreError with nothing kept; the caller decides what of the turn to try again.
+        """
+        try:
+            with translated("cannot write"), atomic(self._c):
+                return self._write(turn, now)
+        except StoreError:
+            self._seen = -1  # the ids handed out are void
+            raise
+
+    def _write(self, turn: Turn, now: int) -> frozenset[bytes]:
+        fresh, repeats = self._insert(turn) if turn.new else (frozenset[bytes](), 0)
+        if turn.claimed:
+            self._claim(turn.claimed, now)
+        if turn.settled:
+            self._settle(turn.settled)
+        self._write_rest(turn)
+        self._count({**turn.counters, **_earned(turn, len(fresh), repeats)})
+        return fresh
+
+    def _insert(self, turn: Turn) -> tuple[frozenset[bytes], int]:
+        """Insert what is new; returns the keys of that, and how many were repeats."""
+        self._refresh_ids()
+        seen: set[bytes] = set()
+        boxes, entries, repeats = [], [], 0
+        for message in turn.new:
+            if message.key in seen or self._one(self._sql.known, key=message.key) is not None:
+                repeats += 1
+                continue
+            seen.add(message.key)
+            boxes.append(silo_row(self._next_silo, message))
+            entries.append(ledger_row(self._next_ledger, self._next_silo, message))
+            self._next_silo += 1
+            self._next_ledger += 1
+        self._each(self._sql.insert_silo, boxes)
+        self._each(self._sql.insert_ledger, entries)
+        if boxes and self.foreign:
+            self._run(self._sql.tell, name=ID_MARK, value=str(self._next_silo - 1))
+        return frozenset(seen), repeats
+
+    def _refresh_ids(self) -> None:
+        """The next free ids; read again only when another process has committed since."""
+        seen = self.data_version()
+        if seen == self._seen:
+            return
+        box = self._one(self._sql.highest_silo, name=self._silo.name)
+        entry = self._one(self._sql.highest_ledger, name=ledger.name)
+        mark = int(self._one(self._sql.told, name=ID_MARK) or 0) if self.foreign else 0
+        self._next_silo = max(box, mark, self._one(self._sql.highest_kept)) + 1
+        self._next_ledger = max(self._next_ledger, entry + 1)
+        self._seen = seen
+
+    def _claim(self, claimed: list[Waiting], now: int) -> None:
+        if len(self._adopt(claimed)) < len(claimed):
+            raise StoreError("cannot write: another process took the same number")  # the lanes come again
+        rows = [{"row": item.ledger_id, "at": now, "box": item.silo_id} for item in claimed]
+        self._each(self._sql.claim, rows)
+
+    def _adopt(self, items: list[Waiting]) -> list[Waiting]:
+        """Give messages of others a ledger row, and take their id from a ledger row that was another message's.
+
+        Returns the items that have a ledger row now: another process may have taken the number meant for one.
+        """
+        strangers = [item for item in items if not item.known]
+        if not strangers:
+            return items
+        taken = {item.ledger_id for item in strangers if self._is_anothers(item)}
+        free = [item for item in strangers if item.ledger_id not in taken]
+        rows = [{"box": i.silo_id, "row": i.ledger_id, "at": i.message.arrived} for i in free]
+        self._each(self._sql.disown, rows)
+        self._each(self._sql.adopt, [adopted_row(item) for item in free])
+        return [item for item in items if item.known or item.ledger_id not in taken]
+
+    def _is_anothers(self, item: Waiting) -> bool:
+        row = self._run(self._sql.by_id, row=item.ledger_id).fetchone()
+        return row is not None and row["msilo_id"] != item.msilo_id
+
+    def _settle(self, settled: list[Settled]) -> None:
+        here = {id(item) for item in self._adopt([one.item for one in settled])}
+        passing, ended, boxes = [], [], []
+        for one in settled:
+            final = one.state not in WAITING
+            if final:
+                message = one.item.message
+                boxes.append({"row": one.item.silo_id, "arrived": message.arrived, "src": to_db(message.src)})
+            if id(one.item) not in here:
+                continue
+            row = {
+                "row": one.item.ledger_id, "next": int(one.state), "tries": one.attempts, "why_code": one.code,
+                "why": one.reason and to_db(one.reason),
+            }  # fmt: skip
+            if final:
+                ended.append({**row, "at": one.at})
+            else:  # since when it is handed over, or nothing
+                passing.append({**row, "at": one.at if one.state is State.HANDED else None})
+        self._each(self._sql.settle, passing)
+        self._each(self._sql.finish, ended)
+        self._each(self._sql.delete_silo, boxes)
+
+    def _write_rest(self, turn: Turn) -> None:
+        gone = [{"user": a.user, "host": a.host} for a, r in turn.recipients.items() if r is None]
+        self._each(self._sql.drop_recipient, gone)
+        self._each(self._sql.keep_recipient, [recipient_row(r) for r in turn.recipients.values() if r])
+        ended = [{"user": a.user, "host": a.host, "at": uri} for (a, uri), c in turn.contacts.items() if c is None]
+        self._each(self._sql.drop_contact, ended)
+        self._each(self._sql.keep_contact, [contact_row(c) for c in turn.contacts.values() if c])
+        self._each(self._sql.ask, turn.asked)
+        granted = [{"row": number, "text": json.dumps(result)} for number, result in turn.wishes.items()]
+        self._each(self._sql.grant, granted)
+
+    def _count(self, counters: dict[str, int]) -> None:
+        self._each(self._sql.add, [{"name": name, "value": by} for name, by in counters.items()])
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+    def data_version(self) -> int:
+        """Changes when another connection has committed (SQLite's own counter)."""
+        with translated("cannot read"):
+            return int(self._one("PRAGMA data_version"))
+
+    def has_mail(self, owner: Aor, now: int) -> bool:
+        """Whether the box of an owner holds anything that may be sent: one look-up in an index."""
+        with translated("cannot read"):
+            return self._one(self._sql.has_mail, user=owner.user, host=owner.host, now=now) is not None
+
+    def waiting(self, owner: Aor, now: int, most: int) -> int:
+        """How many messages of an owner are in the box and not over, counted up to `most`."""
+        with translated("cannot read"):
+            rows = self._run(self._sql.alive, user=owner.user, host=owner.host, now=now, most=most)
+            return len(rows.fetchall())
+
+    def knows(self, key: bytes) -> bool:
+        """Whether a request was taken before."""
+        with translated("cannot read"):
+            return self._one(self._sql.known, key=key) is not None
+
+    def pending(self, owner: Aor, after: int, most: int, now: int) -> list[Waiting]:
+        """The oldest messages of an owner that may be sent, above a silo id."""
+        with translated("cannot read"):
+            self._refresh_ids()
+            while True:
+                rows = self._run(self._sql.pending, user=owner.user, host=owner.host, after=after, most=most, now=now)
+                found = [self._waiting(row) for row in rows]
+                free = [item for item in found if item.state is State.PENDING]
+                if free or len(found) < most:
+                    return free
+                after = found[-1].silo_id  # a whole page of parked ones
+
+    def present(self, silo_ids: list[int]) -> set[int]:
+        """Those of these messages that are still in the box."""
+        with translated("cannot read"):
+            return {row[0] for row in self._run(self._sql.present, ids=json.dumps(silo_ids))}
+
+    def handed(self, before: int, most: int) -> list[Waiting]:
+        """Messages handed over before a second, and never brought back."""
+        with translated("cannot read"):
+            return [self._waiting(row) for row in self._run(self._sql.handed, before=before, most=most)]
+
+    def held(self, text: str) -> Waiting | None:
+        """The message in the box that was given this X-MSilo-ID, or None."""
+        known = self.by_msilo_id(text)
+        if known is None:
+            return None
+        with translated("cannot read"):
+            row = self._run(self._sql.one, row=int(text.partition("-")[0], 16)).fetchone()
+        return self._waiting(row) if row else None
+
+    def lapsed(self, now: int, most: int) -> list[Waiting]:
+        """Messages whose time is over, but for those under way."""
+        with translated("cannot read"):
+            self._refresh_ids()
+            found = [self._waiting(row) for row in self._run(self._sql.lapsed, now=now, most=most)]
+        return [item for item in found if item.state is not State.SENDING and item.message.expires <= now]
+
+    def _waiting(self, row: sqlite3.Row) -> Waiting:
+        """A row of the box with its ledger; a ledger that belongs to another message does not count."""
+        item = waiting_of(row)
+        if item.known:
+            return item
+        number = self._next_ledger
+        self._next_ledger += 1
+        return replace(item, ledger_id=number, msilo_id=new_msilo_id(number))
+
+    def by_msilo_id(self, text: str) -> tuple[State, Aor] | None:
+        """State and owner of the message that was given this X-MSilo-ID, or None."""
+        number = text.partition("-")[0]
+        try:
+            row_id = int(number, 16) if len(number) <= 15 else 0
+        except ValueError:
+            return None
+        with translated("cannot read"):
+            row = self._run(self._sql.by_id, row=row_id).fetchone()
+        if row is None or not secrets.compare_digest(row["msilo_id"].encode(), text.encode(errors="replace")):
+            return None
+        return State(row["state"]), Aor(row["username"], row["domain"])
+
+    def due(self, now: int, most: int) -> list[Aor]:
+        """Owners whose next attempt by timer is due."""
+        with translated("cannot read"):
+            return [Aor(user, host) for user, host in self._run(self._sql.due, now=now, most=most)]
+
+    def ripened(self, since: tuple[int, int], now: int, most: int) -> list[tuple[Aor, tuple[int, int]]]:
+        """Owners of reminders that fell due after a place in their order, each with its own place, oldest first."""
+        with translated("cannot read"):
+            rows = self._run(self._sql.ripened, since=since[0], last=since[1], now=now, most=most)
+            return [(Aor(user, host), (at, number)) for user, host, at, number in rows]
+
+    def owners(self, most: int) -> list[Aor]:
+        """Owners with something in their box, one look-up in an index for each."""
+        found: list[Aor] = []
+        with translated("cannot read"):
+            user, host = "", ""
+            while len(found) < most:
+                row = self._run(self._sql.next_owner, user=user, host=host).fetchone()
+                if row is None:
+                    break
+                user, host = row
+                found.append(Aor(user, host))
+        return found
+
+    def recipients(self) -> list[Recipient]:
+        """Every owner that could not be reached, for the start."""
+        with translated("cannot read"):
+            return [recipient_of(row) for row in self._run(self._sql.recipients)]
+
+    def contacts(self) -> list[Contact]:
+        """Every binding, for the start."""
+        with translated("cannot read"):
+            return [contact_of(row) for row in self._run(self._sql.contacts)]
+
+    def wishes(self) -> list[Wish]:
+        """What the commands asked for and nobody has finished, oldest first."""
+        with translated("cannot read"):
+            return [wish_of(row) for row in self._run(self._sql.wishes)]
+
+    # -- upkeep ------------------------------------------------------------------------------------------------------
+    def recover(self) -> list[Aor]:
+        """After a start: what was under way waits again. Returns the owners it belongs to."""
+        with translated("cannot recover"):
+            found = [Aor(user, host) for user, host in self._run(self._sql.interrupted)]
+            if found:
+                self._run(self._sql.recover, why="the daemon stopped before the answer came")
+            return found
+
+    def forget_purged(self, keys: list[bytes]) -> None:
+        """Let messages that the operator took out be taken again: a backup puts them back."""
+        with translated("cannot write"), atomic(self._c):
+            self._each(self._sql.forget_purged, [{"key": key} for key in keys])
+
+    def close_vanished(self, now: int) -> int:
+        """End the ledger of messages that another program took out of the box; returns how many. Reads all."""
+        with translated("cannot write"):
+            return self._run(self._sql.close_vanished, at=now, why="taken out by another program").rowcount
+
+    def prune(self, before: int, most: int) -> int:
+        """Forget history and finished wishes older than `before`; returns how many rows of history went."""
+        with translated("cannot prune"):
+            gone = self._run(self._sql.prune, before=before, most=most).rowcount
+            self._run(self._sql.forget_wishes, before=before)
+            return gone
+
+    def tell(self, name: str, value: str) -> None:
+        """Leave a word about the daemon for `status`."""
+        with translated("cannot write"):
+            self._run(self._sql.tell, name=name, value=value)
+
+    def close(self) -> None:
+        """Give the file back."""
+        self._c.close()
+
+
+def _earned(turn: Turn, fresh: int, repeats: int) -> dict[str, int]:
+    """Counters that only the commit itself can know."""
+    known = {"stored_messages": fresh, "duplicate_messages": repeats}
+    return {name: by + turn.counters.get(name, 0) for name, by in known.items() if by}

@@ -1,0 +1,103 @@
+"""`check`: what may be wrong with this installation, each finding with what to do about it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from ..box.inbox import Inbox
+from ..box.lock import is_served
+from ..errors import MsiloError, NotFound, NotOurs, StoreError
+from ..settings.config import Config
+from ..settings.sources import Loaded
+
+FINE, WARNING, WRONG = "ok", "warning", "wrong"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report."""
+
+    level: str
+    about: str
+    words: str
+
+
+def findings(loaded: Loaded) -> Iterator[Finding]:
+    """Everything worth saying, in the order of a message's way."""
+    config = loaded.config
+    yield Finding(FINE, "settings", str(loaded.file or "defaults, no configuration file"))
+    for words in loaded.warnings:
+        yield Finding(WARNING, "settings", words)
+    yield from _traps(config)
+    yield from _database(config)
+
+
+def _traps(config: Config) -> Iterator[Finding]:
+    """Defaults and combinations of msilo's that do not do what one may think."""
+    if config.add_date:
+        zone = datetime.fromtimestamp(time.time()).astimezone().tzname()
+        words = f"texts are changed: their first words tell when they were written, in this machine's time ({zone}), "
+        yield Finding(WARNING, "add_date", words + "and no zone is named; add_date = 0 leaves them as they came")
+    if not config.max_messages:
+        yield Finding(WARNING, "max_messages", "0 is no limit: anybody who may write to a user can fill the disk")
+    if config.snd_time_avp and not config.send_time:
+        yield Finding(WRONG, "send_time", "0: requests with a send time are refused (400); set it to 10, say")
+    if bool(config.from_address) != bool(config.offline_message):
+        missing = "offline_message" if config.from_address else "from_address"
+        yield Finding(WARNING, missing, "is not set, so no notices are sent")
+    if config.add_contact:
+        yield Finding(WARNING, "add_contact", "RFC 3428 4 forbids a Contact in a MESSAGE; some phones refuse it")
+    if config.skip_notification_flag >= 0 and not any(peer.control for peer in config.peer):
+        words = "no peer has control = true, so nobody can set a flag in X-MSilo-Flags"
+        yield Finding(WARNING, "skip_notification_flag", words)
+
+
+def _database(config: Config) -> Iterator[Finding]:
+    file = config.db_file
+    try:
+        with closing(Inbox(file, config.names)) as inbox:
+            yield from _inside(config, inbox)
+    except NotFound:
+        yield Finding(*_may_be_made(file))
+    except NotOurs as error:
+        yield Finding(FINE, "database", f"{error}, which makes them and puts the file into WAL mode")
+    except StoreError as error:
+        yield Finding(WRONG, "database", f"{error}; `msilo-lite check` again after mending, nothing was changed")
+    except MsiloError as error:
+        yield Finding(WRONG, "database", str(error))
+
+
+def _may_be_made(file: Path) -> tuple[str, str, str]:
+    place = next(folder for folder in file.parents if folder.exists())
+    if not place.is_dir():
+        return WRONG, "database", f"{file} cannot be made: {place} is no folder"
+    if os.access(place, os.W_OK | os.X_OK):
+        return FINE, "database", f"{file} does not exist yet; `serve` makes it"
+    return WRONG, "database", f"{file} cannot be made: {place} is not writable for this user"
+
+
+def _inside(config: Config, inbox: Inbox) -> Iterator[Finding]:
+    file = config.db_file
+    problem = inbox.damage()
+    if problem:
+        words = f"{file} is damaged ({problem}); stop the daemon, keep a copy, then `sqlite3 FILE .recover`"
+        yield Finding(WRONG, "database", words)
+        return
+    unwritable = [part for part in (file, file.parent) if not os.access(part, os.W_OK)]
+    if unwritable:
+        yield Finding(WRONG, "database", f"{unwritable[0]} is not writable for this user")
+    served = "a daemon serves it" if is_served(file) else "no daemon serves it; `msilo-lite serve` does"
+    yield Finding(FINE, "database", f"{file}, {inbox.count()} waiting, {served}")
+    if inbox.foreign():
+        words = "Kamailio made this table. The file is in WAL mode now, which Kamailio can use as well"
+        yield Finding(FINE, "table", f"{config.db_table}: {words}")
+    gone = inbox.vanished()
+    if gone:
+        words = f"{gone} left it by another hand: a Kamailio that delivers as well? Take m_dump out of its script, "
+        yield Finding(WARNING, "table", words + "or messages arrive twice")

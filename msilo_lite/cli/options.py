@@ -1,0 +1,54 @@
+"""Options that many commands share, and what they stand for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+if TYPE_CHECKING:
+    from ..settings.sources import Loaded
+    from ..sip.address import Aor
+
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", "-c", help="Configuration file (TOML).", show_default=False)
+]
+DbUrl = Annotated[str | None, typer.Option("--db-url", help="The database, as sqlite:///FILE.", show_default=False)]
+Chosen = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="Any setting; repeat for more.", show_default=False),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+OwnerArg = Annotated[
+    str | None,
+    typer.Argument(metavar="[USER]", help="Whose messages: bob@home.lan or sip:bob@home.lan.", show_default=False),
+]
+
+
+def loaded_from(file: Path | None, chosen: list[str] | None = None, **flags: Any) -> Loaded:
+    """The configuration. Raises ConfigError."""
+    from ..settings.sources import load
+
+    return load(file, flags, chosen or ())
+
+
+def aor(text: str) -> Aor:
+    """A user that a person named. Raises BadRequest."""
+    from ..sip.address import Aor
+
+    return Aor.parse(text)
+
+
+class WithDefault(TyperGroup):
+    """A group whose first command may be left out: `remind USER ...` is `remind add USER ...`."""
+
+    default = "add"
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put the word in where it is missing."""
+        asks_help = {"-h", "--help"} & set(args[:1])
+        if args and not asks_help and args[0] not in self.commands:
+            args = [self.default, *args]
+        return super().parse_args(ctx, args)

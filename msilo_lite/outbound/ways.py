@@ -1,0 +1,71 @@
+"""Where a message goes now: through the outbound proxy, or straight to the Contact that registered last; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..box.delivery import Hop
+from ..sip.address import Aor, is_literal, next_host, parse_address
+from .bindings import Bindings
+from .compose import hidden_route
+
+NOTHING_KNOWN = Hop()
+NO_WAY = "not registered, and no outbound_proxy is set"
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """Where a replay goes."""
+
+    target: str
+    routes: tuple[str, ...]
+    by_proxy: bool
+    extra: str = ""
+    "Header lines that `extra_hdrs` gives for this recipient."
+    hop: Hop = NOTHING_KNOWN
+
+
+class Ways:
+    """Finds the way to a recipient."""
+
+    def __init__(
+        self,
+        bindings: Bindings,
+        proxy: str | None,
+        extra: str = "",
+        hop: Callable[[str], Hop] | None = None,
+        *,
+        asks: bool = True,
+    ) -> None:
+        """`extra`: header lines where no REGISTER is known; `asks`: whether those of a REGISTER count.
+
+        `hop`: what is known of a host.
+        """
+        self._asks = asks
+        self._bindings = bindings
+        self._proxy = proxy
+        self._extra = extra
+        self._hop = hop or (lambda _: NOTHING_KNOWN)
+        self._proxy_hop = self._hop(next_host(proxy)) if proxy else NOTHING_KNOWN
+
+    def to(self, owner: Aor, now: float, target: str = "") -> Way | str:
+        """The way to an owner, or why there is none; `target`: a Request-URI that was asked for."""
+        contact = self._bindings.newest(owner, now)
+        extra = contact.extra if contact and self._asks else self._extra
+        if self._proxy:
+            route = hidden_route(self._proxy)
+            return Way(target or owner.uri, (route,), by_proxy=True, extra=extra, hop=self._proxy_hop)
+        if contact is None:
+            return NO_WAY
+        host = next_host(parse_address(contact.path[0]).uri if contact.path else contact.uri)
+        if not is_literal(host):  # PJSIP would look it up on our only thread
+            return f"its Contact leads to the host name {host}, which only an outbound_proxy can reach"
+        return Way(contact.uri, contact.path, by_proxy=False, extra=extra, hop=self._hop(host.strip("[]")))
+
+    def by_redirect(self, target: str, old: Way) -> Way | None:
+        """The way to where a 3xx points; None where that is a host name."""
+        host = next_host(target)
+        if not is_literal(host):
+            return None
+        return Way(target, (), by_proxy=False, extra=old.extra, hop=self._hop(host.strip("[]")))

@@ -1,0 +1,1 @@
+"""What a PBX tells: REGISTERs it copies, presence it notifies, and the silo as one of its extensions (`liaison`)."""

@@ -1,0 +1,321 @@
+"""The SIP edge: pjsua2 and one `pjsip_module`, behind records in and records out.
+
+Requests come in as `wire.Incoming` before any module of pjsua sees them and are answered later, when the daemon has
+committed; requests go out as `Outgoing` and come back as `Answer` with the caller's token. Nothing is decided here.
+One thread owns everything: PJSIP has no worker threads and works only inside `poll`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import logging
+from ipaddress import ip_address
+from typing import Any, Protocol
+
+from ..errors import BadRequest, SipError
+from .address import Endpoint, parse_address, parse_uri
+from .pjsip import (
+    MSG_DATA_SIZE,
+    SEND_DONE,
+    CApi,
+    P,
+    RequestLine,
+    Str,
+    header_list,
+    interface_addresses,
+    learn_layout,
+    register_module,
+    watch_dropped,
+)
+from .wire import Answer, Incoming, Outgoing, octets
+
+log = logging.getLogger(__name__)
+pjsip_log = logging.getLogger("msilo_lite.pjsip")
+
+OURS = frozenset({b"MESSAGE", b"REGISTER", b"OPTIONS", b"NOTIFY"})
+"Methods handed to the listener."
+LEFT = frozenset({b"ACK", b"CANCEL"})
+"Methods left to PJSIP."
+ALLOW = b"MESSAGE, REGISTER, OPTIONS, NOTIFY"
+
+
+class Listener(Protocol):
+    """What the daemon offers to the edge."""
+
+    def trusts(self, host: str) -> bool:
+        """Whether requests from this IP address are served."""
+
+    def received(self, request: Incoming) -> None:
+        """A MESSAGE, REGISTER or OPTIONS from a trusted address."""
+
+    def answered(self, token: int, answer: Answer) -> None:
+        """The final answer to the Outgoing that was sent with this token."""
+
+    def dropped(self, reason: str) -> None:
+        """A request that gets no further, with the name of the counter it belongs to."""
+
+
+def _load_binding() -> tuple[Any, Any]:
+    """pjsua2 and its extension module; imported late, because it costs 50 ms and 20 MB."""
+    try:
+        import pjsua2
+        from pjsua2 import _pjsua2
+    except ImportError as error:
+        raise SipError(
+            f"the pjsua2 binding cannot be loaded ({error}); it has wheels for Linux x86_64 and macOS, "
+            "elsewhere build PJSIP 2.15.1's own SWIG binding"
+        ) from error
+    return pjsua2, _pjsua2
+
+
+class Agent:
+    """A SIP user agent on one or more UDP addresses. Raises SipError from the constructor and from `send`."""
+
+    def __init__(self, binds: tuple[Endpoint, ...], listener: Listener, user_agent: str) -> None:
+        self._pj, extension = _load_binding()
+        self._listener = listener
+        self._api = CApi(extension, "pjsua2")
+        self._api.pj_log_set_level(0)  # libCreate() prints before any level can be configured
+        self._layout = learn_layout(self._api, self._pj.SipTxOption())
+        self._sending: int | None = None
+        self._early: Answer | None = None
+        self._start(user_agent)
+        try:
+            self._transports = [self._bind(bind) for bind in binds]
+        except SipError:
+            self.close()
+            raise
+        self.listening = tuple(endpoint for endpoint, _ in self._transports)
+        "The bound addresses, in the order asked for, with their ports."
+
+    def _start(self, user_agent: str) -> None:
+        pj = self._pj
+        self._log_writer = _log_writer(pj)
+        config = pj.EpConfig()
+        config.uaConfig.threadCnt = 0
+        config.uaConfig.mainThreadOnly = True
+        config.uaConfig.userAgent = user_agent
+        config.medConfig.threadCnt, config.medConfig.hasIoqueue = 0, False
+        config.logConfig.level, config.logConfig.consoleLevel = 1, 0
+        config.logConfig.msgLogging, config.logConfig.writer = 0, self._log_writer
+        self._endpoint = pj.Endpoint()
+        try:
+            self._endpoint.libCreate()
+            self._endpoint.libInit(config)
+            self._endpoint.libStart()
+        except pj.Error as error:
+            raise SipError(f"PJSIP does not start: {error.info()}") from error
+        self._endpt = self._api.pjsua_get_pjsip_endpt()
+        self._rx, self._event = pj.SipRxData(), pj.SipEvent()
+        self._rx_at, self._event_at = int(self._rx.this), int(self._event.this)
+        self._on_done = SEND_DONE(self._done)
+        self._kept = register_module(self._api, self._endpt, self._on_request)
+        self._kept_too = watch_dropped(self._api, self._endpt, self._on_dropped)
+
+    def _bind(self, bind: Endpoint) -> tuple[Endpoint, Any]:
+        """Listen on one address; an account of its own is pjsua's way to a transport selector."""
+        pj = self._pj
+        config = pj.TransportConfig()
+        config.port, config.boundAddress = bind.port, bind.host
+        six = ":" in bind.host
+        try:
+            number = self._endpoint.transportCreate(pj.PJSIP_TRANSPORT_UDP6 if six else pj.PJSIP_TRANSPORT_UDP, config)
+            port = int(self._endpoint.transportGetInfo(number).localAddress.rpartition(":")[2])
+            bound = Endpoint(bind.host, port)
+            account = pj.AccountConfig()
+            account.idUri = f"sip:msilo-lite@{str(bound).partition(':')[2]}"
+            account.sipConfig.transportId = number
+            owner = pj.Account()
+            owner.create(account)
+        except pj.Error as error:
+            hint = "this machine has no such address." if "assign" in error.reason else "is another program there?"
+            raise SipError(
+                f"cannot listen on {bind}: {error.reason}; {hint} Name another one with --bind, port 0 takes a free one"
+            ) from error
+        selector = ctypes.create_string_buffer(64)
+        self._api.pjsua_init_tpselector(owner.getId(), selector)
+        return bound, (selector, owner)
+
+    # -- in ----------------------------------------------------------------------------------------------------------
+    def poll(self, wait: int, most: int) -> None:
+        """Wait up to `wait` milliseconds for something, then take what is there, about `most` events at the most."""
+        handled = self._endpoint.libHandleEvents(wait)
+        taken = handled
+        while handled > 0 and taken < most:
+            handled = self._endpoint.libHandleEvents(0)
+            taken += handled
+
+    def _on_request(self, rdata: int) -> int:
+        """PJSIP's callback; total, because a 0 returned on an error would let pjsua answer 200 to a lost MESSAGE."""
+        ours = True
+        try:
+            self._api.SipRxData_fromPj(self._rx_at, rdata)
+            raw: bytes = octets(self._rx.wholeMsg)
+            method = raw.split(None, 1)[0]  # PJSIP skips any white space here, so must we
+            ours = method in OURS
+            host, _, port = self._rx.srcAddress.rpartition(":")
+            host = host.strip("[]")
+            if not self._listener.trusts(host):
+                if method != b"ACK":  # never answered (RFC 3261 17)
+                    self._listener.dropped("untrusted")
+                    self._respond(rdata, 403, ())
+                return 1
+            if ours:
+                self._hand_over(raw, host, int(port), self._clone(rdata))
+            elif method not in LEFT:  # RFC 3261 8.2.1; pjsua would look for a call, or say nothing
+                self._respond(rdata, 405, ((b"Allow", ALLOW),))
+                ours = True
+            return int(ours)
+        except Exception:  # the one broad catch of this thread of control
+            log.exception("a request failed inside the edge")
+            return self._apologize(rdata) if ours else 0
+
+    def _hand_over(self, raw: bytes, host: str, port: int, handle: int) -> None:
+        try:
+            self._listener.received(Incoming(raw, host, port, handle))
+        except Exception:
+            log.exception("a request failed inside the daemon")
+            self.answer(handle, 500)
+
+    def _clone(self, rdata: int) -> int:
+        clone = P()
+        self._api.check(self._api.pjsip_rx_data_clone(rdata, 0, ctypes.byref(clone)), "keeping a request")
+        return clone.value or 0
+
+    def _on_dropped(self, size: int, why: str) -> None:
+        self._listener.dropped("malformed")
+        log.warning("dropped %d bytes that PJSIP cannot parse: %s", size, why)
+
+    # -- answers -----------------------------------------------------------------------------------------------------
+    def answer(self, handle: int, status: int, headers: tuple[tuple[str, str], ...] = ()) -> None:
+        """Answer a request once; the handle is spent. Never raises: an answer that cannot go is only logged."""
+        encoded = tuple((name.encode(), octets(value)) for name, value in headers)
+        self._respond(handle, status, encoded)
+        self._api.pjsip_rx_data_free_cloned(handle)
+
+    def _apologize(self, rdata: int) -> int:
+        """Answer 500 where everything else failed; whatever happens, PJSIP must not go on with the request."""
+        with contextlib.suppress(Exception):
+            self._respond(rdata, 500, ())
+        return 1
+
+    def _respond(self, rdata: int, status: int, headers: tuple[tuple[bytes, bytes], ...]) -> None:
+        if headers:
+            with header_list(self._api, headers) as made:
+                failed = self._api.pjsip_endpt_respond_stateless(self._endpt, rdata, status, None, made.at, None)
+        else:
+            failed = self._api.pjsip_endpt_respond_stateless(self._endpt, rdata, status, None, None, None)
+        if failed:
+            log.warning("an answer %d could not be sent: %s", status, self._api.why(failed))
+
+    # -- out ---------------------------------------------------------------------------------------------------------
+    def send(self, token: int, message: Outgoing) -> None:
+        """Send a MESSAGE in a client transaction; `listener.answered(token, ...)` follows exactly once, later.
+
+        Raises SipError when it cannot even start; then no answer follows. `token` is a positive integer.
+        """
+        data = self._create(message)
+        self._sending, self._early = token, None
+        status = self._api.pjsip_endpt_send_request(self._endpt, data, -1, token, self._on_done)
+        early, self._sending, self._early = self._early, None, None
+        self._api.check(status, "sending")  # PJSIP may have called back as well: the error tells more
+        if early:
+            self._listener.answered(token, early)
+
+    def _create(self, message: Outgoing) -> P:
+        """The request as PJSIP's own tx_data, ours to send or to give back."""
+        hop = parse_address(message.routes[0]).uri if message.routes else message.target
+        selector = self._selector_for(hop)
+        data = self._create_bare(message)
+        try:
+            self._fill(data, message)
+            self._api.check(self._api.pjsip_tx_data_set_transport(data, selector), "choosing the transport")
+        except BaseException:
+            self._api.pjsip_tx_data_dec_ref(data)
+            raise
+        return data
+
+    def _create_bare(self, message: Outgoing) -> P:
+        """Request line, From, To, Call-ID and CSeq; PJSIP gives back its memory when it fails."""
+        start = RequestLine(self._api, message.method.encode())
+        from_ = octets(message.from_), octets(message.from_tag)
+        to = octets(message.to), octets(message.to_tag)
+        try:
+            return start.create(self._endpt, octets(message.target), from_, to, octets(message.call_id), message.cseq)
+        finally:
+            start.release()
+
+    def _fill(self, data: P, message: Outgoing) -> None:
+        """Headers, Route and body."""
+        api, layout = self._api, self._layout
+        options = ctypes.create_string_buffer(MSG_DATA_SIZE)
+        at = ctypes.addressof(options)
+        api.pjsua_msg_data_init(at)
+        headers = message.headers
+        if message.body:
+            for offset, text in ((layout.content_type, message.ctype), (layout.body, message.body)):
+                field = Str.from_buffer(options, offset)
+                field.ptr, field.slen = text, len(text)
+        elif message.ctype:  # PJSIP writes the Content-Type of a body only
+            headers = (*headers, (b"Content-Type", message.ctype))
+        with header_list(api, headers, at + layout.headers) as made:
+            for route in message.routes:
+                made.add_route(octets(route))
+            api.pjsua_process_msg_data(data, at)
+
+    def _selector_for(self, uri: str) -> Any:
+        """The first transport of the address family that the next hop has; PJSIP does not choose IPv6 by itself."""
+        try:
+            hop = parse_uri(uri)
+        except BadRequest as error:
+            raise SipError(str(error)) from error
+        asked = "tls" if hop.scheme == "sips" else (hop.parameters.get("transport") or "udp").lower()
+        if asked != "udp":  # PJSIP would say so as well, and leak 7 kB each time
+            raise SipError(f"{uri} asks for {asked}, which is not served; an outbound_proxy can reach it")
+        six = hop.host.startswith("[")
+        for endpoint, (selector, _) in self._transports:
+            if (":" in endpoint.host) == six:
+                return selector
+        family = "IPv6" if six else "IPv4"
+        raise SipError(f"nothing listens on {family}, so {uri} cannot be reached; add a --bind for it")
+
+    def _done(self, token: int, event: int) -> None:
+        """PJSIP's callback at the end of a client transaction."""
+        try:
+            self._api.SipEvent_fromPj(self._event_at, event)
+            state = self._event.body.tsxState
+            heard = state.type == self._pj.PJSIP_EVENT_RX_MSG
+            raw = octets(state.src.rdata.wholeMsg) if heard else b""
+            reason = octets(state.tsx.statusText).decode("utf-8", "replace")
+            answer = Answer(state.tsx.statusCode, reason, raw, local=not heard)
+            if token == self._sending:
+                self._early = answer
+            else:
+                self._listener.answered(token, answer)
+        except Exception:
+            log.exception("the end of a transaction failed inside the edge")
+            self._listener.answered(token, Answer(500, "internal error", local=True))
+
+    def own_hosts(self) -> frozenset[str]:
+        """The hosts by which a peer may name us, as they stand in a URI; every interface's for a wildcard address."""
+        hosts: set[str] = set()
+        for one in self.listening:
+            wild = ip_address(one.host).is_unspecified
+            hosts.update(interface_addresses(self._api, ":" in one.host) if wild else (one.host,))
+        return frozenset(f"[{host}]" if ":" in host else host for host in hosts)
+
+    def close(self) -> None:
+        """Stop PJSIP; nothing may be called afterwards."""
+        self._endpoint.libDestroy(self._pj.PJSUA_DESTROY_NO_NETWORK)
+
+
+def _log_writer(pj: Any) -> Any:
+    """PJSIP's log into `logging`: the first line only, since what follows may be a whole request with its body."""
+
+    class Writer(pj.LogWriter):  # type: ignore[misc]
+        def write(self, entry: Any) -> None:
+            levels = {1: logging.ERROR, 2: logging.WARNING, 3: logging.INFO}
+            pjsip_log.log(levels.get(entry.level, logging.DEBUG), "%s", entry.msg.partition("\n")[0].strip())
+
+    return Writer()

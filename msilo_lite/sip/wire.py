@@ -1,0 +1,310 @@
+"""A request's text into a `Request`, an answer's into what it asks for; no I/O, no decision about storing.
+
+Header lines are split here and not by sipmessage's Message, which costs 69 us a request and fails on folded lines; each
+value that needs syntax goes to sipmessage through `address`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass, replace
+
+from ..box.policy import RECEIVE_BUFFER, delta_seconds
+from ..errors import BadRequest
+from .address import Aor, aor_of, parse_address, parse_uri, split_list
+
+COMPACT = {
+    "a": "accept-contact",
+    "b": "referred-by",
+    "c": "content-type",
+    "d": "request-disposition",
+    "e": "content-encoding",
+    "f": "from",
+    "i": "call-id",
+    "j": "reject-contact",
+    "k": "supported",
+    "l": "content-length",
+    "m": "contact",
+    "o": "event",
+    "r": "refer-to",
+    "s": "subject",
+    "t": "to",
+    "u": "allow-events",
+    "v": "via",
+    "x": "session-expires",
+    "y": "identity",
+}
+"Compact forms (RFC 3261 7.3.3 and the IANA registry)."
+NOT_KEPT = frozenset(
+    """
+    accept accept-contact accept-encoding accept-language allow allow-events authorization call-id contact
+    content-length content-type cseq date event expires from identity identity-info max-forwards min-expires min-se
+    path proxy-authenticate proxy-authorization proxy-require reason record-route refer-to reject-contact
+    request-disposition require retry-after route server service-route session-expires sip-etag sip-if-match
+    subscription-state supported to unsupported user-agent via warning www-authenticate
+    """.split()  # noqa: SIM905 (a list literal of these would be 45 lines)
+)
+"Headers of one hop, one dialog or one sender's agent: a replay makes its own or has none."
+ALONE = frozenset({"call-id", "content-length", "content-type", "cseq", "from", "max-forwards", "to"})
+"Headers that may stand in a request once (RFC 3261 7.3.1)."
+OWN_PREFIX = "x-msilo-"
+"Headers that steer us are never replayed."
+_HEAD_END = re.compile(rb"\r?\n\r?\n")
+_LINE_END = re.compile(r"\r?\n")
+_FOLD = re.compile(r"\r?\n[ \t]+")
+_TOKEN = re.compile(r"[A-Za-z0-9.!%*_+`'~-]+")
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """One request as it came from the wire."""
+
+    raw: bytes
+    "Start line, headers and body, exact."
+    host: str
+    "Source IP address, without brackets."
+    port: int
+    handle: int
+    "What the edge needs to answer it, once."
+
+
+CSEQ_STEP = 3
+"A request that a PBX wants a password for is repeated with the numbers in between (`asker`, RFC 3261 22.2)."
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One request to send."""
+
+    target: str
+    "Request-URI."
+    from_: str
+    "name-addr without parameters; the edge adds the tag."
+    to: str
+    call_id: str
+    headers: tuple[tuple[bytes, bytes], ...]
+    ctype: bytes
+    "Whole value of Content-Type, sent as it is; empty for none."
+    body: bytes
+    routes: tuple[str, ...] = ()
+    "Route values to follow, first one first (RFC 3261 16.12)."
+    method: str = "MESSAGE"
+    cseq: int = 1
+    "Of requests that follow one another in a dialog, CSEQ_STEP apart."
+    from_tag: str = ""
+    "Tag of From; empty: the edge makes one."
+    to_tag: str = ""
+    "Tag of To; empty: none, outside of a dialog."
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """How an Outgoing ended."""
+
+    code: int
+    reason: str
+    raw: bytes = b""
+    "The whole response; empty when the end was local."
+    local: bool = False
+    "True when nobody answered: time-out (code 408) or transport failure (503)."
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request, split into its parts."""
+
+    method: str
+    target: str
+    "Request-URI as written."
+    headers: tuple[tuple[str, str], ...]
+    "Names in lower case and long form, values unfolded."
+    names: tuple[str, ...]
+    "The names as written, in the same order."
+    body: bytes
+    "Everything after the head, before any check against Content-Length."
+    size: int
+    "Bytes of the whole datagram as PJSIP handed it over."
+
+    def get(self, name: str) -> str | None:
+        """The first value of a header, or None."""
+        for key, value in self.headers:
+            if key == name:
+                return value
+        return None
+
+    def without(self, prefix: str) -> Request:
+        """The same request as if headers whose names begin so were not there."""
+        if not any(key.startswith(prefix) for key, _ in self.headers):
+            return self
+        left = [
+            (pair, name) for pair, name in zip(self.headers, self.names, strict=True) if not pair[0].startswith(prefix)
+        ]
+        return replace(self, headers=tuple(pair for pair, _ in left), names=tuple(name for _, name in left))
+
+    def all(self, name: str) -> list[str]:
+        """Every value of a header, lists taken apart."""
+        return [item for key, value in self.headers if key == name for item in split_list(value)]
+
+
+def octets(text: str) -> bytes:
+    """Text of a request as it stands on the wire: bytes that are no UTF-8 come out as they came."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def read(raw: bytes) -> Request:
+    """Split a request. Raises BadRequest (400) when it is not one."""
+    found = _HEAD_END.search(raw)
+    head, body = (raw[: found.start()], raw[found.end() :]) if found else (raw, b"")
+    text = head.decode("utf-8", "surrogateescape")
+    if text.count("\r") != text.count("\r\n"):  # others, such as the PBX that strips our headers, read it otherwise
+        raise BadRequest(400, "a carriage return stands alone")
+    if "\n " in text or "\n\t" in text:
+        text = _FOLD.sub(" ", text)
+    start, *lines = _LINE_END.split(text)
+    parts = start.split(" ")
+    if len(parts) != 3:
+        raise BadRequest(400, "the request line is malformed")
+    headers, names = [], []
+    for line in lines:
+        name, colon, value = line.partition(":")
+        name = name.rstrip(" \t")
+        if not colon:
+            raise BadRequest(400, "a header line has no colon")
+        if not _TOKEN.fullmatch(name):
+            continue  # no header that anybody knows
+        key = name.lower()
+        headers.append((COMPACT.get(key, key), value.strip()))
+        names.append(COMPACT.get(key, name))
+    return Request(parts[0], parts[1], tuple(headers), tuple(names), body, len(raw))
+
+
+def check(request: Request) -> bytes:
+    """The body of a sound request, cut to its Content-Length. Raises BadRequest: 400, 416, 420, 483, 513."""
+    declared = request.get("content-length")
+    _single(request)
+    length = delta_seconds(declared) if declared is not None else len(request.body)  # absent: the rest of the datagram
+    if request.size >= RECEIVE_BUFFER:
+        raise BadRequest(513, "longer than the 4,000 bytes this stack takes")
+    if length is None:
+        raise BadRequest(400, "Content-Length is not a number")
+    if length > len(request.body):
+        raise BadRequest(400, "Content-Length is larger than the body that came")
+    if _cseq(request)[1] != request.method:
+        raise BadRequest(400, "CSeq names another method")
+    parse_uri(request.target)
+    if request.get("max-forwards") == "0":
+        raise BadRequest(483, "Max-Forwards is used up")
+    required = request.all("require")
+    plain(request, "require")
+    if required:
+        raise BadRequest(420, "an extension is required", headers=(("Unsupported", ", ".join(required)),))
+    return request.body[:length]
+
+
+def _single(request: Request) -> None:
+    """Raises BadRequest (400) where a header that goes alone does not: two readers could take different ones."""
+    seen = [key for key, _ in request.headers if key in ALONE]
+    if len(seen) != len(set(seen)):
+        raise BadRequest(400, "a header that goes alone stands there twice")
+
+
+def _cseq(request: Request) -> tuple[int, str]:
+    parts = (request.get("cseq") or "").split()
+    return (delta_seconds(parts[0]) or 0, parts[1]) if len(parts) == 2 else (0, "")
+
+
+def registrar_order(request: Request) -> tuple[str, int]:
+    """Call-ID and CSeq number, which order the REGISTERs of one phone (RFC 3261 10.3 step 7)."""
+    return request.get("call-id") or "", _cseq(request)[0]
+
+
+def plain(request: Request, name: str) -> str:
+    """A header that will be sent again. Raises BadRequest (400) where a control character could break out of it."""
+    values = [value for key, value in request.headers if key == name]
+    if any(_CONTROL.search(value) for value in values):
+        raise BadRequest(400, f"{name.capitalize()} holds control characters")
+    return values[0] if values else ""
+
+
+def bad_header(name: str, value: str) -> bool:
+    """Whether a header cannot be kept: its name is no token, its value could break out of it, or it is ours to make."""
+    key = COMPACT.get(name.lower(), name.lower())
+    return key in NOT_KEPT or key.startswith(OWN_PREFIX) or not _TOKEN.fullmatch(name) or bool(_CONTROL.search(value))
+
+
+def bad_type(ctype: str, body: bytes) -> bool:
+    """Whether a Content-Type cannot go with a body: it is missing, no type at all, or could break out of its header."""
+    return bool(_CONTROL.search(ctype) or (body and "/" not in ctype))
+
+
+def kept_lines(block: str) -> list[tuple[str, str]]:
+    """Names and values of kept headers; those of others may be folded, or lack the last line end."""
+    pairs = (line.partition(":") for line in _LINE_END.split(_FOLD.sub(" ", block)))
+    named = ((name.strip(), value.strip()) for name, colon, value in pairs if colon)
+    return [(name, _CONTROL.sub(" ", value)) for name, value in named if _TOKEN.fullmatch(name)]
+
+
+def content_type(request: Request, body: bytes) -> str:
+    """The whole Content-Type. Raises BadRequest (400) when it is missing for a body or could inject a header."""
+    value = plain(request, "content-type")
+    if body and not value:
+        raise BadRequest(400, "a body needs a Content-Type")  # RFC 3261 20.15
+    if body and "/" not in value:
+        raise BadRequest(400, "Content-Type is not of the form type/subtype")
+    return value
+
+
+def media_type(ctype: str) -> str:
+    """type/subtype of a Content-Type value, in lower case."""
+    return ctype.partition(";")[0].strip().lower()
+
+
+def kept_headers(request: Request) -> str:
+    """The end-to-end headers a replay repeats: Subject, Priority, Content-Encoding, unknown ones, ..."""
+    lines = [
+        f"{name}: {value}\r\n"
+        for name, (key, value) in zip(request.names, request.headers, strict=True)
+        if key not in NOT_KEPT and not key.startswith(OWN_PREFIX) and not _CONTROL.search(value)
+    ]
+    return "".join(lines)
+
+
+def dedupe_key(request: Request, from_tag: str, owner: Aor, body: bytes) -> bytes:
+    """16 bytes that name a request: the body belongs in it, because Kamailio's use_mode repeats the other parts."""
+    parts = (request.get("call-id") or "", request.get("cseq") or "", from_tag, str(owner))
+    text = octets("\0".join(parts))
+    return hashlib.sha256(text + b"\0" + hashlib.sha256(body).digest()).digest()[:16]
+
+
+def retry_after(answer: Answer) -> int | None:
+    """Seconds of a Retry-After header (RFC 3261 20.33), None when there is none."""
+    value = _response_header(answer, "retry-after")
+    number = re.match(r"\d{1,9}", value or "")
+    return int(number[0]) if number else None
+
+
+def redirect(answer: Answer) -> str | None:
+    """The first Contact URI of a 3xx that names a user by SIP, or None."""
+    value = _response_header(answer, "contact")
+    try:
+        uri = parse_address(split_list(value)[0]).uri if value else None
+        return uri if uri and aor_of(parse_uri(uri)) else None
+    except (BadRequest, IndexError):
+        return None
+
+
+def response_headers(answer: Answer, name: str) -> list[str]:
+    """Every value of a header of a response, in order; empty when nobody answered."""
+    if not answer.raw:
+        return []
+    head = _HEAD_END.split(answer.raw, 1)[0].decode("utf-8", "surrogateescape")
+    pairs = (line.partition(":") for line in _LINE_END.split(_FOLD.sub(" ", head))[1:])
+    keys = ((key.strip().lower(), value.strip()) for key, _, value in pairs)
+    return [value for key, value in keys if COMPACT.get(key, key) == name]
+
+
+def _response_header(answer: Answer, name: str) -> str | None:
+    """The first of them, or None."""
+    return next(iter(response_headers(answer, name)), None)
