@@ -30,6 +30,8 @@ from .outbound.scheduler import Scheduler
 from .outbound.ways import NO_WAY, Ways
 from .pbx.liaison import Liaison
 from .reception import Headers, Reception
+from .rules import Part, Rules, apply_all, live
+from .settings.change import Change, change
 from .settings.config import Config
 from .settings.terms import dress_of, extra_lines, extra_of, policy_of, reading_of
 from .sip import wire
@@ -63,6 +65,9 @@ REMIND_TICK = 1
 class Daemon:
     """All parts on one file. Raises SipError and StoreError from the constructor."""
 
+    live = frozenset({"trusted", "peer"})
+    "Settings that can change while we serve; those of the parts come on top."
+
     def __init__(self, config: Config, clock: Callable[[], float] = time.time, *, serving: bool = True) -> None:
         """`serving`: deliver to everybody who can be reached; otherwise only to whom a command names."""
         self._config = config
@@ -93,6 +98,9 @@ class Daemon:
         self._hook = Hook(config.store_hook)
         self._courier = Courier(self._asker, self._hook, lambda name: self._silo.turn.count(name))
         self._upkeep = Upkeep(config, self._store, self._silo, self._replay, self._bindings, self._reception)
+        rules = Rules(self._silo, self._replay, ways, self._scheduler, self._hook)
+        self.parts: list[Part] = [self, rules, self._reception, self._upkeep]
+        "What takes over a configuration that was read again."
         self._serving = serving
         stranded = [one.owner for one in troubled.values() if one.reason == NO_WAY] if proxy else []
         for owner in (*interrupted, *stranded):  # a proxy was set meanwhile
@@ -106,6 +114,8 @@ class Daemon:
         self.stopping = False
         self._started = int(clock())
         self._told = ""
+        self.configured = ""
+        "What is to be said of the configuration that was read last; nothing where all of it is in force."
         self._tell()
 
     @property
@@ -128,12 +138,55 @@ class Daemon:
             "listening": [str(one) for one in self.listening],
             "trusted": list(self._config.trusted),
             "outbound_proxy": self._config.outbound_proxy,
+            "configuration": self.configured,
             **self._liaison.facts(),
         }
         words = json.dumps(facts)
         if words != self._told:
             self._store.tell("daemon", words)
             self._told = words
+
+    # -- who runs us -------------------------------------------------------------------------------------------------
+    @property
+    def in_flight(self) -> int:
+        """Replays that wait for their answer."""
+        return self._replay.in_flight
+
+    @property
+    def alarm(self) -> str:
+        """What the operator has to mend, in words; nothing where all is well."""
+        return self._replay.alarm
+
+    def works(self) -> bool:
+        """Whether the file can be read: without it the loop turns in vain."""
+        try:
+            return self._store.data_version() >= 0
+        except StoreError as error:
+            log.error("%s", error)
+            return False
+
+    def reload(self, wanted: Config) -> Change:
+        """Work by another configuration from the next turn on, but for what only a restart can take over.
+
+        Raises ConfigError where that cannot be; nothing has changed then.
+        """
+        made = change(self._config, wanted, live(self.parts))
+        apply_all(self.parts, self._config, made.config)
+        return made
+
+    def apply(self, config: Config) -> None:
+        """Our own share of it: who is trusted."""
+        self._config = config
+        self._networks = config.networks
+        self._trusts.cache_clear()
+
+    def note(self, words: str) -> None:
+        """What `status` is to say of the configuration that was read last."""
+        self.configured = words
+        try:
+            self._tell()
+        except StoreError as error:
+            log.error("%s", error)
 
     # -- the edge calls ----------------------------------------------------------------------------------------------
     def trusts(self, host: str) -> bool:
@@ -164,10 +217,11 @@ class Daemon:
         self._silo.turn.count(reason)
 
     # -- the loop ----------------------------------------------------------------------------------------------------
-    def run(self) -> None:
-        """Serve until `stopping` is set, then wait for the answers that are due."""
+    def run(self, between: Callable[[], None] = lambda: None) -> None:
+        """Serve until `stopping` is set, then wait for the answers that are due; `between` follows each turn."""
         while not self.stopping:
             self.turn()
+            between()
         deadline = time.monotonic() + GRACE_SECONDS
         if self._replay.in_flight:
             words = "stopping: up to %d s for the answers to %d replays; a second signal ends it now, nothing is lost"
@@ -176,6 +230,7 @@ class Daemon:
         self._liaison.leave(self._clock())
         while self._replay.in_flight and time.monotonic() < deadline:
             self.turn()
+            between()
         self.turn(0)
         self._commit(int(self._clock()), force=True)
 

@@ -55,6 +55,12 @@ class Stored(NamedTuple):
 class Reception:
     """The front desk: one call for each request."""
 
+    live = frozenset({
+        "contact_hdr", "content_type_hdr", "from_address", "notice_interval", "offline_message", "peer", "settle",
+        "skip_notification_flag", "store_hook", "use_contact",
+    })  # fmt: skip
+    "Settings that can change while we serve."
+
     def __init__(
         self,
         config: Config,
@@ -74,6 +80,11 @@ class Reception:
         self._extra = extra_of(config)
         self._notices = Notices(wording_of(config), bindings, config.outbound_proxy)
         self._staged: list[Stored] = []
+
+    def apply(self, config: Config) -> None:
+        """Work by this configuration from the next request on."""
+        self._config = config
+        self._notices.word(wording_of(config))
 
     def stored(self, fresh: frozenset[bytes]) -> list[Stored]:
         """What was new in the turn that ended, each once; `fresh`: keys of what was stored."""

@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parent.parent / "msilo_lite"
 RANKS: tuple[tuple[str, ...], ...] = (
     ("__init__", "errors"),
     # values, and the rules about them
-    ("address", "delivery", "due", "schema", "lock", "phone", "pjsip", "kamailio"),
+    ("address", "delivery", "due", "schema", "lock", "phone", "pjsip", "kamailio", "systemd"),
     ("policy", "words", "message", "scheduler", "views", "digest"),
     # text of a request, rows of a file, words for a person
     ("wire", "rows", "reasons", "engine", "hook", "presence"),
@@ -24,14 +24,15 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("parameters", "bindings", "store", "inbox", "subscription", "asker"),
     # the box
     ("config", "silo", "notice", "api", "transfer", "watch"),
-    ("sources", "ways", "terms", "setup", "liaison"),
+    ("sources", "ways", "terms", "setup", "liaison", "change"),
     ("lanes",),
     ("replay",),
     # the parts meet
     ("reception", "checks", "options"),
-    ("courier", "upkeep", "demo"),
+    ("courier", "upkeep", "demo", "rules"),
     ("daemon",),
-    ("records", "serving"),
+    ("records", "service"),
+    ("serving",),
     ("errands", "commands"),
     ("intake",),
     ("app",),
@@ -46,7 +47,7 @@ FOREIGN = {
     "typer": {"app", "commands", "intake", "options"},
     "dateparser": {"words"},
     "sipmessage": {"address", "phone"},
-    "pydantic": {"config", "parameters", "sources"},
+    "pydantic": {"change", "config", "parameters", "sources"},
     "pydantic_settings": {"config", "sources"},
     "platformdirs": {"config"},
 }
@@ -120,7 +121,18 @@ def test_only_views_prints_and_only_the_edge_logs() -> None:
                 if isinstance(node, ast.Name) and node.id == "print"}  # fmt: skip
     logging = {file.stem for file in MODULES if ("logging", False) in imports(file)}
     assert printing == set()
-    assert logging == {"courier", "daemon", "hook", "liaison", "reception", "serving", "agent", "upkeep"}
+    assert logging == {
+        "courier",
+        "daemon",
+        "hook",
+        "liaison",
+        "reception",
+        "serving",
+        "agent",
+        "upkeep",
+        "service",
+        "systemd",
+    }
 
 
 @pytest.mark.parametrize("file", MODULES, ids=lambda file: file.stem)

@@ -119,7 +119,7 @@ class Wish:
 
     number: int
     verb: str
-    "`dump`: deliver to an owner. `try`: the same by the way. `look`: something came. `reload`: something left the box."
+    "`dump`: deliver to an owner. `try`: by the way. `look`: something came. `reload`: something left. `ping`: answer."
     owner: Aor
     most: int = 0
     "Messages to send at the most; 0: all."

@@ -64,6 +64,10 @@ class Replay:
         self.alarm = ""
         "What the operator has to mend, in words."
 
+    def limit(self, most: int, max_attempts: int) -> None:
+        """Other limits; lanes that are open stay so."""
+        self._most, self._max_attempts = most, max_attempts
+
     @property
     def in_flight(self) -> int:
         """How many messages are under way."""

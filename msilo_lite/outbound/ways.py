@@ -49,6 +49,11 @@ class Ways:
         self._hop = hop or (lambda _: NOTHING_KNOWN)
         self._proxy_hop = self._hop(next_host(proxy)) if proxy else NOTHING_KNOWN
 
+    def believe(self, hop: Callable[[str], Hop]) -> None:
+        """Other knowledge of the hosts that messages are handed to."""
+        self._hop = hop
+        self._proxy_hop = hop(next_host(self._proxy)) if self._proxy else NOTHING_KNOWN
+
     def to(self, owner: Aor, now: float, target: str = "") -> Way | str:
         """The way to an owner, or why there is none; `target`: a Request-URI that was asked for."""
         contact = self._bindings.newest(owner, now)
