@@ -16,7 +16,7 @@ INSTALL := $(PIP) install --require-hashes --only-binary :all: --progress-bar of
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve demo test check format bench docs peers lock clean
+.PHONY: help serve demo test check format bench docs binary peers lock clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
@@ -50,6 +50,8 @@ bench: peers $(VENV)/.installed  ## measure, beside a real Kamailio
 docs: $(VENV)/.installed  ## make docs/parity.md from docs/parity.toml and the settings
 	@$(VENV)/bin/python -m docs.parity
 
+binary: dist/msilo-lite  ## the single executable dist/msilo-lite, with Python and the SIP stack inside
+
 lock: $(LOCK_VENV)/bin/uv  ## make the locks fit pyproject.toml (UPGRADE=1: newest versions)
 	@echo "lock: requirements/run.lock, requirements/dev.lock" >&2
 	@$(call compile,run.lock)
@@ -77,6 +79,11 @@ $(VENV)/.installed: $(VENV)/.locked pyproject.toml
 $(VENV)/.dev: requirements/dev.lock $(VENV)/.installed
 	@$(call install,$<)
 	@touch $@
+
+# What it needs besides the environment: binutils, and a Python that has its own library (Debian: libpython3.11).
+dist/msilo-lite: $(VENV)/.dev requirements/run.lock $(shell find msilo_lite packaging -type f ! -name '*.pyc')
+	@echo "binary: PyInstaller, half a minute" >&2
+	@$(VENV)/bin/pyinstaller --noconfirm --log-level ERROR --distpath dist --workpath build packaging/msilo-lite.spec
 
 $(LOCK_VENV)/bin/uv:
 	@$(call new-venv,$(LOCK_VENV))

@@ -13,7 +13,7 @@ import typer
 
 from .. import __version__
 from ..errors import BadRequest, ConfigError, MsiloError, NotFound
-from . import commands, intake
+from . import commands, intake, running
 from .options import AsJson, Chosen, ConfigFile, DbUrl, loaded_from
 
 FAILED, USAGE, NOT_FOUND = 1, 2, 3
@@ -31,6 +31,7 @@ app.add_typer(config_app, name="config")
 
 app.add_typer(commands.app)
 app.add_typer(intake.app)
+app.add_typer(running.app)
 
 
 def main() -> NoReturn:
@@ -141,11 +142,16 @@ def init(
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write it there.", show_default=False)
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite a file that exists.")] = False,
+    systemd: Annotated[bool, typer.Option("--systemd", help="Write a hardened unit for systemd instead.")] = False,
+    config: ConfigFile = None,
 ) -> None:
-    """Write a commented configuration to start from."""
+    """Write a commented configuration to start from, or a unit for systemd that fits yours."""
     from .setup import carried, commented, write
     from .views import complain, raw
 
+    if systemd:
+        running.install(loaded_from(config), output, force=force)
+        return
     text, problems = (commented(), ()) if from_kamailio is None else carried(from_kamailio)
     if output is None:
         raw(text)
@@ -153,6 +159,22 @@ def init(
         write(output, text, force=force)
     for problem in problems:
         complain(problem)
+
+
+@config_app.command("validate", epilog="Example: msilo-lite config validate silo.toml")
+def config_validate(
+    file: Annotated[Path | None, typer.Argument(help="The file to look at.", show_default=False)] = None,
+    config: ConfigFile = None,
+    chosen: Chosen = None,
+) -> None:
+    """Say whether a configuration would be taken, by a start or by a reload; exit code 2 when not."""
+    from .views import complain, say
+
+    loaded = loaded_from(file or config, chosen)
+    for warning in loaded.warnings:
+        complain(warning)
+    named = loaded.file or "No configuration file; the environment"
+    say(f"{named} is fine, {sum(origin != 'default' for origin in loaded.origins.values())} settings are set.")
 
 
 @config_app.command("show", epilog="Example: MSILO_SETTLE=2 msilo-lite config show")
