@@ -85,8 +85,8 @@ def _wsinv() -> tuple[bytes, str]:
         "Content-Length   : 7",
         "cseq: 0009",
         "  MESSAGE",
-        f"Via  : SIP  /   2.0",
-        f" /UDP",
+        "Via  : SIP  /   2.0",
+        " /UDP",
         f"    {PLACE.decode()};rport;branch=z9hG4bK39{number}",
         "s :",
         "NewFangledHeader:   newfangled value",
@@ -670,23 +670,26 @@ case(
 CASES = tuple(_cases)
 
 
+PREFACE = """\
+# The torture messages of RFC 4475
+
+What the silo does with each of them, as `tests/sip/test_torture.py` sees it from outside: it sends the message to a
+running silo, looks at the answer and into the box, and asks for a sign of life. An INVITE of the RFC is a MESSAGE here
+wherever the point is the syntax. PJSIP's parser also refuses a display name without quotes that is folded before its
+`<`. This page is made by `make docs`.
+
+| section | name | what is in it | the RFC | the silo |
+|---|---|---|---|---|
+"""
+
+
 def page() -> str:
     """docs/rfc4475.md."""
-    lines = [
-        "# The torture messages of RFC 4475",
-        "",
-        "What the silo does with each of them, as `tests/sip/test_torture.py` sees it from outside: it sends the message to",
-        "a running silo, looks at the answer and into the box, and asks for a sign of life. An INVITE of the RFC is a MESSAGE",
-        "here wherever the point is the syntax. PJSIP's parser also refuses a display name without quotes that is folded",
-        "before its `<`. This page is made by `make docs`.",
-        "",
-        "| section | name | what is in it | the RFC | the silo |",
-        "|---|---|---|---|---|",
-    ]
+    rows = []
     for one in CASES:
         said = f"{one.code}, {one.fate.value}" if one.code else one.fate.value
-        lines.append(f"| {one.section} | {one.name} | {one.about} | {one.asks} | {said} |")
-    return "\n".join([*lines, ""])
+        rows.append(f"| {one.section} | {one.name} | {one.about} | {one.asks} | {said} |\n")
+    return PREFACE + "".join(rows)
 
 
 if __name__ == "__main__":
