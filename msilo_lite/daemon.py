@@ -157,6 +157,11 @@ class Daemon:
         """What the operator has to mend, in words; nothing where all is well."""
         return self._replay.alarm
 
+    @property
+    def binds(self) -> tuple[str, ...]:
+        """The addresses it was told to listen on."""
+        return self._config.bind
+
     def works(self) -> bool:
         """Whether the file can be read: without it the loop turns in vain."""
         try:

@@ -89,11 +89,19 @@ class Service:
         self._told = self._words()
         self._notifier.ready(self._told)
 
+    def _wanted(self, config: Config) -> Config:
+        """The configuration of the file; `bind` as it is in force where the file says the same as at the start.
+
+        After a crash the addresses of the run before stand in its place, so that a port 0 stays what it was.
+        """
+        same = config.bind == self._loaded.config.bind
+        return config.model_copy(update={"bind": self._daemon.binds}) if same else config
+
     def _take_over(self) -> str:
         """Read everything again; returns what became of it, nothing where all is as the file says."""
         try:
             loaded = self._loaded.reread()
-            made = self._daemon.reload(loaded.config)
+            made = self._daemon.reload(self._wanted(loaded.config))
         except ConfigError as error:
             log.error("the configuration is refused and the old one stays in force: %s", error)
             return f"refused, the old one stays in force: {error}"

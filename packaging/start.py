@@ -1,5 +1,5 @@
-"""What the single executable runs: `msilo_lite/__main__.py` itself cannot be a script, its imports are relative."""
+"""What the single executable runs: the same as `python -m msilo_lite`."""
 
-from msilo_lite.cli.app import main
+import runpy
 
-main()
+runpy.run_module("msilo_lite", run_name="__main__")
