@@ -42,6 +42,7 @@ mkdir "$root/old"
 cd "$root"
 pivot_root . old
 umount -l /old
+mount --make-rshared / # as systemd expects it from who starts a container: credentials come by such a mount
 exec env -i container=other PATH=/usr/sbin:/usr/bin:/sbin:/bin \
     /lib/systemd/systemd --unit=lone.target --show-status=no --log-target=journal
 ' pid1 "$work"
