@@ -16,20 +16,23 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 HOME = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "msilo-lite"
 DEBIAN = HOME / "bookworm"
 "A minimal Debian 12, as the image debian:bookworm-slim is."
 BASES = ("docker.io/library/debian:bookworm-slim", "debian:bookworm-slim")
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-LENT = ("/etc/resolv.conf", "/etc/pip.conf", "/etc/xdg/pip", "/etc/ssl/certs/ca-certificates.crt")
+LENT = ("/etc/resolv.conf", "/etc/pip.conf", "/etc/xdg/pip")
 "Files by which this machine reaches its registries; a step sees them while it runs."
+AUTHORITIES, SEEN_AT = "/etc/ssl/certs/ca-certificates.crt", "/run/authorities.crt"
+"Whom this machine trusts, and where a step sees it: a package that it installs writes to the usual place."
 ENTER = """
 root=$1; shift
 mount -t proc proc "$root/proc"
 mount --rbind /dev "$root/dev"
 while [ "$1" != -- ]; do
-    mount --rbind "$1" "$root$1"; shift
+    mount --rbind "${1%%:*}" "$root${1##*:}"; shift
 done
 shift
 exec "$@"
@@ -138,7 +141,8 @@ def _note(stage: Stage, step: Step) -> None:
     elif step.word in ("VOLUME", "EXPOSE"):
         (stage.volumes if step.word == "VOLUME" else stage.ports).extend(step.words)
     elif step.word == "ENV":
-        stage.env.update(word.split("=", 1) for word in step.words)
+        for name, _, value in (word.partition("=") for word in step.words):
+            stage.env[name] = value
     elif step.word == "ENTRYPOINT":
         stage.entry, stage.command = step.words, []
     elif step.word == "CMD":
@@ -166,12 +170,10 @@ def _copy(stage: Stage, step: Step, context: Path, stages: Mapping[str, Stage]) 
             made.chmod(int(flags["chmod"], 8) if "chmod" in flags else one.stat().st_mode)
 
 
-def run(
-    stage: Stage, words: list[str], *, user: str, online: bool = False, **env: str
-) -> subprocess.CompletedProcess[str]:
+def run(stage: Stage, words: list[str], *, user: str, online: bool = False) -> subprocess.CompletedProcess[str]:
     """Run a command in the root of a stage to its end."""
     return subprocess.run(
-        argv(stage, words, user=user, online=online, **env),
+        argv(stage, words, user=user, online=online),
         capture_output=True,
         text=True,
         timeout=600,
@@ -180,12 +182,23 @@ def run(
     )
 
 
-def argv(stage: Stage, words: list[str], *, user: str, online: bool = False, **env: str) -> list[str]:
+def argv(
+    stage: Stage,
+    words: list[str],
+    *,
+    user: str,
+    online: bool = False,
+    env: Mapping[str, str] = MappingProxyType({}),
+) -> list[str]:
     """How to run a command in the root of a stage; its process 1 is that command, the only child of this one."""
     lent = _lent() if online else []
-    for one in lent:
-        _place_for(one, stage.root / one.lstrip("/"))
     outside = {name: value for name, value in os.environ.items() if name.startswith("PIP_")} if online else {}
+    if online and Path(AUTHORITIES).exists():
+        lent.append(f"{AUTHORITIES}:{SEEN_AT}")
+        outside["PIP_CERT"] = SEEN_AT
+    for one in lent:
+        source, _, target = one.partition(":")
+        _place_for(source, stage.root / (target or source).lstrip("/"))
     shown = {**stage.env, "HOME": "/root" if user == "root" else "/data", **outside, **env}
     inside = ["env", "-i", *(f"{name}={value}" for name, value in shown.items()), *words]
     spaces = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private"]
@@ -197,7 +210,7 @@ def _lent() -> list[str]:
     """Files and folders of this machine that its package tools need to reach a registry."""
     told = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False)
     named = re.findall(r"(?:file://)?(/[^\s']+)", told.stdout)
-    return [one for one in dict.fromkeys([*LENT, *named]) if Path(one).exists()]
+    return [one for one in dict.fromkeys([*LENT, *named]) if one != AUTHORITIES and Path(one).exists()]
 
 
 def _place_for(source: str, place: Path) -> None:

@@ -26,7 +26,7 @@ class Running:
         self.stage, self.log = stage, log
         words = [*stage.entry, *(more or stage.command)]
         with log.open("wb") as out:
-            command = argv(stage, words, user=stage.user, **env)
+            command = argv(stage, words, user=stage.user, env=env)
             self.outer = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
 
     @property
