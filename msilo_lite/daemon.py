@@ -81,8 +81,9 @@ class Daemon:
         ways = Ways(self._bindings, proxy, extra_lines(extra, None), config.hop, asks=extra is not None)
         self._replay = Replay(self._silo, ways, config.max_in_flight, troubled, config.max_attempts)
         self._scheduler = Scheduler(
-            config.settle, config.check_time, config.clean_period, config.send_time or REMIND_TICK
-        )
+            config.settle, config.check_time, config.clean_period, config.send_time or REMIND_TICK,
+            config.retry_rate, config.wake_rate,
+        )  # fmt: skip
         credentials = Credentials(config.user, config.secret or "") if config.user else None
         pbx = frozenset(hidden_route(uri) for uri in (proxy, config.registrar) if uri)
         self._asker = Asker(self.agent, credentials, pbx)
@@ -233,20 +234,30 @@ class Daemon:
 
     # -- time --------------------------------------------------------------------------------------------------------
     def _tick(self, now: float) -> None:
-        due = self._scheduler.tick(now)
+        due = self._scheduler.tick(now, self._replay.retry_lanes if self._scheduler.in_line else 0)
         for owner, most in due.wake:
             self._replay.wake(owner, most=most)
+        for owner in () if self.stopping else due.retry:
+            self._replay.retry(owner)
         try:
             if due.retries:
                 self._tell()
             if due.retries and self._serving and not self.stopping:
-                for owner in self._store.due(int(now), REQUESTS_A_TURN):
-                    self._replay.retry(owner)
+                self._look_for_retries(int(now))
             if not self.stopping:
                 self._liaison.tick(now)
             self._upkeep.tick(due, now, calling=self._serving and not self.stopping)
         except StoreError as error:
             log.error("%s", error)
+
+    def _look_for_retries(self, now: int) -> None:
+        """Whose back-off is over stands in line; who has a lane already has it look again."""
+        here = self._replay.open
+        for owner in self._store.due(now, REQUESTS_A_TURN + self._scheduler.in_line + len(here)):
+            if owner in here:
+                self._replay.retry(owner)
+            else:
+                self._scheduler.line_up(owner)
 
     # -- disk, then wire ---------------------------------------------------------------------------------------------
     def _commit(self, now: int, *, force: bool = False) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from ..box.message import Waiting
@@ -20,9 +21,12 @@ class Call:
     "Messages to send at the most; None: all."
     recheck: bool = False
     "Something fell due meanwhile, which the limit must not leave behind."
+    by_timer: bool = False
+    "Whether only the timer wants it."
 
-    def join(self, wish: int | None, most: int) -> None:
+    def join(self, wish: int | None, most: int, *, timer: bool = False) -> None:
         """One more wants the same."""
+        self.by_timer = timer
         self.wishes += [wish] if wish else []
         self.room = None if not most or self.room is None else max(self.room, most)
 
@@ -71,3 +75,15 @@ class OpenLane:
     "Commands that wait for the end of this run."
     room: int | None = None
     "Messages it may still send; None: all."
+    by_timer: bool = False
+    "Whether only the timer wanted it opened."
+
+    @classmethod
+    def of(cls, owner: Aor, call: Call) -> OpenLane:
+        """The lane that a call asks for."""
+        return cls(owner, wishes=call.wishes, room=call.room, recheck=call.recheck, by_timer=call.by_timer)
+
+
+def by_timer(calls: Iterable[Call | OpenLane]) -> int:
+    """How many of them only the timer wanted."""
+    return sum(one.by_timer for one in calls)

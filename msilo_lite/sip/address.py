@@ -16,6 +16,7 @@ import sipmessage
 
 from ..errors import BadRequest
 
+URI = sipmessage.URI
 USER_SAFE = "-_.!~*'()&=+$,;?/"
 "What a user part may hold without escapes (RFC 3261 25.1, user-unreserved)."
 _QUOTED = re.compile(r'\s*"(?:[^"\\]|\\.)*"')
