@@ -19,7 +19,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
     # text of a request, rows of a file, words for a person
     ("wire", "rows", "reasons", "engine", "hook", "presence"),
     # what a request asks for, what a replay looks like; the edges
-    ("pseudo", "control", "compose", "registration", "statements", "agent", "dialog", "extension"),
+    ("pseudo", "control", "compose", "registration", "statements", "agent", "dialog", "extension", "lookup"),
     # the file as the daemon sees it, and as the commands do
     ("parameters", "bindings", "store", "inbox", "subscription", "asker"),
     # the box
