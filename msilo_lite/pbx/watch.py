@@ -168,8 +168,7 @@ class Watches:
     def leave(self, now: float) -> list[tuple[int, Outgoing]]:
         """The SUBSCRIBEs that end what is open (RFC 6665 4.1.2.3), a few at a time: called again, those that follow.
 
-        Nobody is wanted any more. A dialog whose SUBSCRIBE is under way, or that no answer has made yet, is left to
-        run out.
+        Nobody is wanted any more. A dialog whose SUBSCRIBE is under way is ended when that was answered.
         """
         at = self._passed(now)
         self._wanted = {}
@@ -180,8 +179,8 @@ class Watches:
 
     @property
     def leaving(self) -> bool:
-        """Whether the last NOTIFY of a dialog that was left has not come yet."""
-        return bool(self._parting)
+        """Whether the last NOTIFY of a dialog that was left has not come yet, or a SUBSCRIBE is not answered."""
+        return bool(self._parting) or any(one.dialog and one.token for one in self._of.values())
 
     # -- answers -----------------------------------------------------------------------------------------------------
     def answered(self, token: int, answer: Answer, now: float) -> bool:
