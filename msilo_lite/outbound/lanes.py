@@ -10,6 +10,9 @@ from ..box.message import Waiting
 from ..sip.address import Aor
 from .ways import Way
 
+REMEMBERED = 10_000
+"Messages with a doubtful answer that are remembered."
+
 
 @dataclass(slots=True)
 class Call:
@@ -82,6 +85,23 @@ class OpenLane:
     def of(cls, owner: Aor, call: Call) -> OpenLane:
         """The lane that a call asks for."""
         return cls(owner, wishes=call.wishes, room=call.room, recheck=call.recheck, by_timer=call.by_timer)
+
+
+class Doubts:
+    """Answers in a row that may have been for one message alone; a restart begins anew, which keeps the order."""
+
+    def __init__(self) -> None:
+        self._of: dict[int, int] = {}
+
+    def count(self, silo_id: int, *, doubtful: bool) -> int:
+        """One more answer to a message; how many in a row were doubtful."""
+        doubts = self._of.pop(silo_id, 0) + 1
+        if not doubtful:
+            return 0
+        self._of[silo_id] = doubts
+        if len(self._of) > REMEMBERED:  # those that were purged never come again
+            del self._of[next(iter(self._of))]
+        return doubts
 
 
 def by_timer(calls: Iterable[Call | OpenLane]) -> int:

@@ -19,7 +19,7 @@ from ..box.silo import Silo
 from ..errors import SipError
 from ..sip.address import Aor
 from ..sip.wire import Answer, redirect, retry_after
-from .lanes import Call, Flight, OpenLane, Send, by_timer
+from .lanes import Call, Doubts, Flight, OpenLane, Send, by_timer
 from .ways import Way, Ways
 
 CLAIM = 64
@@ -58,6 +58,7 @@ class Replay:
         "UTC second of the stop; 0 before."
         self._resting: dict[Aor, int] = {}
         "Owners whose messages came back, and until when more of them may: order is kept by waiting."
+        self._doubts = Doubts()
         self._suspects: set[Aor] = set()
         "Owners for whom the proxy passed on a 403 since the last 2xx."
         self.held_until = 0
@@ -341,10 +342,11 @@ class Replay:
     def _goes_on(self, lane: OpenLane, item: Waiting, verdict: Verdict) -> bool:
         """Whether the messages behind this one may leave now."""
         if verdict.lane is Then.NEXT:
-            lane.misses = 0
+            lane.misses = self._doubts.count(item.silo_id, doubtful=False)
             return True
         lane.misses += 1
-        return verdict.lane is Then.ASIDE and lane.misses == 1 and item.attempts + 1 >= STEP_ASIDE_AFTER
+        doubts = self._doubts.count(item.silo_id, doubtful=verdict.lane is Then.ASIDE)
+        return lane.misses == 1 and doubts >= STEP_ASIDE_AFTER
 
     # -- the end of a lane -------------------------------------------------------------------------------------------
     def _finish(self, lane: OpenLane, now: int) -> None:
