@@ -27,7 +27,7 @@ GOODBYE = 2.0
 "Seconds that a stop waits for the PBX to hear that we leave; one that is down forgets us by itself."
 OWNERS = 2000
 "Users with mail that are looked at for subscriptions at the same time."
-PAGE = 300.0
+PAGE = 600.0
 "Seconds until the next ones are looked at, where there are more."
 LOOK = 10.0
 "Seconds between two looks at who has mail where nobody has written."

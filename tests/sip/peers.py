@@ -358,6 +358,11 @@ class Baresip:
         assert self._process is not None
         self._process.type(f"/message {text}")
 
+    def kill(self) -> None:
+        """End it as when its plug is pulled: nobody is told."""
+        assert self._process is not None
+        self._process.stop(signal.SIGKILL)
+
     def quit(self) -> None:
         """Unregister and end."""
         assert self._process is not None
