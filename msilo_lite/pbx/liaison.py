@@ -26,7 +26,7 @@ TICK = 1.0
 GOODBYE = 2.0
 "Seconds that a stop waits for the PBX to hear that we leave; one that is down forgets us by itself."
 OWNERS = 2000
-"Users with mail that are looked at for subscriptions at the same time."
+"Users with mail that are looked at for subscriptions at the same time, unless somebody says otherwise."
 PAGE = 600.0
 "Seconds until the next ones are looked at, where there are more."
 LOOK = 10.0
@@ -36,9 +36,13 @@ LOOK = 10.0
 class Liaison:
     """The relations with one PBX. Without `registrar` and `watch` it does nothing."""
 
-    def __init__(self, config: Config, asker: Asker, store: Store, listening: tuple[Endpoint, ...]) -> None:
+    def __init__(
+        self, config: Config, asker: Asker, store: Store, listening: tuple[Endpoint, ...], most: int = OWNERS
+    ) -> None:
+        """`most`: users with mail that are looked at for subscriptions at the same time."""
         self._asker = asker
         self._store = store
+        self._most = most
         self._extension: Extension | None = None
         self._watches: Watches | None = None
         self._next = 0.0
@@ -88,10 +92,10 @@ class Liaison:
         self._looked = now
         if not 0 <= now - self._turned < PAGE:
             self._turned, self._page = now, self._last_owner
-        owners = self._store.owners(OWNERS, int(now), self._page)
-        self._last_owner = owners[-1] if len(owners) == OWNERS else None
-        if self._page is not None and len(owners) < OWNERS:  # round to the first ones
-            first = self._store.owners(OWNERS - len(owners), int(now))
+        owners = self._store.owners(self._most, int(now), self._page)
+        self._last_owner = owners[-1] if len(owners) == self._most else None
+        if self._page is not None and len(owners) < self._most:  # round to the first ones
+            first = self._store.owners(self._most - len(owners), int(now))
             owners += [one for one in first if one not in set(owners)]
         self._watches.want(owners, now)
         self._mark = mark

@@ -32,13 +32,15 @@ class Lookup:
         self,
         families: frozenset[socket.AddressFamily],
         resolve: Callable[[str, frozenset[socket.AddressFamily]], str | None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`families`: those we can send by. `resolve` blocks: the address of a name, None where there is none."""
+        self._clock = clock
         self._families = families
         self._resolve = resolve or resolve_name
         self._known: dict[str, str] = {}
         self._due: dict[str, float] = {}
-        "When a name is to be asked for again, by the monotonic clock; infinity while that is under way."
+        "When a name is to be asked for again; infinity while that is under way."
         self._wanted: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
@@ -47,7 +49,7 @@ class Lookup:
         if is_literal(host):
             return host.strip("[]")
         name = host.lower().rstrip(".")
-        if self._due.get(name, 0.0) <= time.monotonic():
+        if self._due.get(name, 0.0) <= self._clock():
             self._due[name] = float("inf")
             self._wanted.put(name)
             if self._thread is None:
@@ -59,10 +61,15 @@ class Lookup:
         """The same, waiting for the first answer for PATIENCE seconds at the most: for the start."""
         end = time.monotonic() + PATIENCE
         while (found := self.address(host)) is None and time.monotonic() < end:
-            if self._due[host.lower().rstrip(".")] != float("inf"):
+            if self.settled:
                 break  # it has been answered: there is none
             time.sleep(0.01)
         return found
+
+    @property
+    def settled(self) -> bool:
+        """Whether every name that was asked for has been answered."""
+        return float("inf") not in self._due.values()
 
     def lead(self, message: Outgoing) -> Outgoing:
         """The request with a way that needs no look-up. Raises SipError while the name has no address."""
@@ -95,7 +102,7 @@ class Lookup:
             found = self._resolve(name, self._families)
             if found:
                 self._known[name] = found
-            self._due[name] = time.monotonic() + (FRESH if found else AGAIN)
+            self._due[name] = self._clock() + (FRESH if found else AGAIN)
 
 
 def resolve_name(name: str, families: frozenset[socket.AddressFamily]) -> str | None:

@@ -11,6 +11,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -135,6 +136,11 @@ class Silo:
         """Body, state and last code of each message in the file, oldest first."""
         with closing(Inbox(self.database)) as inbox:
             return [(one.message.body.decode(), one.state.name.lower(), one.code) for one in inbox.waiting()]
+
+    def forward(self) -> None:
+        """As if every back-off were over."""
+        with closing(sqlite3.connect(self.database, timeout=5)) as file, file:
+            file.execute("UPDATE msilo_recipient SET next_try = ?", (int(time.time()),))
 
     @property
     def texts(self) -> list[str]:

@@ -108,7 +108,7 @@ def test_a_hint_that_is_open_for_ever_does_not_keep_mail_for_ever(
     bob.register(asterisk.address)
     assert bob.glance(1) is None, "nobody tells the silo"
     assert 0 < next_try(silo) - time.time() <= 65
-    pass_time(silo)
+    silo.forward()
     assert taken(bob, 1) == ["Hello"]
     handed(silo, "Hello")
 
@@ -116,12 +116,6 @@ def test_a_hint_that_is_open_for_ever_does_not_keep_mail_for_ever(
 def next_try(silo: Silo) -> int:
     with closing(sqlite3.connect(silo.database)) as file:
         return int(file.execute("SELECT next_try FROM msilo_recipient").fetchone()[0])
-
-
-def pass_time(silo: Silo) -> None:
-    """As if the back-off were over."""
-    with closing(sqlite3.connect(silo.database, timeout=5)) as file, file:
-        file.execute("UPDATE msilo_recipient SET next_try = ?", (int(time.time()),))
 
 
 # Phones
@@ -196,7 +190,7 @@ def test_restart_in_the_middle_of_a_replay(
     else:
         silo.restart(signal.SIGKILL if who == "silo killed" else signal.SIGTERM)
     bob.register(asterisk.address)
-    pass_time(silo)  # the phone was there all the time, so that nothing but the timer tries again
+    silo.forward()  # the phone was there all the time, so that nothing but the timer tries again
     until(lambda: {state for _, state, _ in silo.box} == {"handed"}, 20, "nothing is pending")
     until(lambda: "number 39" in bob.texts, 10, "the last one")
     first = list(dict.fromkeys(bob.texts))
