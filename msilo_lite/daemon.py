@@ -14,14 +14,17 @@ import time
 from collections.abc import Callable
 from functools import lru_cache
 from ipaddress import ip_address
+from socket import AF_INET, AF_INET6
 
 from . import __version__
+from .box.delivery import Hop
 from .box.message import Turn
 from .box.silo import Places, Silo
 from .box.store import Store
 from .errors import Refused, SipError, StoreError
+from .governed import Governed
 from .outbound.bindings import USUAL_CONTACT, Bindings
-from .outbound.compose import hidden_route, replay
+from .outbound.compose import replay
 from .outbound.courier import Courier
 from .outbound.hook import Hook
 from .outbound.lanes import Send
@@ -30,15 +33,15 @@ from .outbound.scheduler import Scheduler
 from .outbound.ways import NO_WAY, Ways
 from .pbx.liaison import Liaison
 from .reception import Headers, Reception
-from .rules import Part, Rules, apply_all, live
-from .settings.change import Change, change
+from .rules import Rules
 from .settings.config import Config
 from .settings.terms import dress_of, extra_lines, extra_of, policy_of, reading_of
 from .sip import wire
-from .sip.address import Endpoint, is_literal, next_host, parse_address
+from .sip.address import Endpoint, next_hop, next_host
 from .sip.agent import Agent
 from .sip.asker import Asker
 from .sip.digest import Credentials
+from .sip.lookup import Lookup
 from .sip.wire import Answer, Incoming, Request
 from .upkeep import Upkeep
 
@@ -62,11 +65,8 @@ REMIND_TICK = 1
 "Seconds between two looks for due reminders where send_time is 0: those of the commands are sent all the same."
 
 
-class Daemon:
+class Daemon(Governed):
     """All parts on one file. Raises SipError and StoreError from the constructor."""
-
-    live = frozenset({"trusted", "peer"})
-    "Settings that can change while we serve; those of the parts come on top."
 
     def __init__(self, config: Config, clock: Callable[[], float] = time.time, *, serving: bool = True) -> None:
         """`serving`: deliver to everybody who can be reached; otherwise only to whom a command names."""
@@ -78,19 +78,23 @@ class Daemon:
         self.agent = Agent(config.endpoints, self, USER_AGENT)
         self._dress = dress_of(config, USER_AGENT)
         places, proxy = Places(config.domain, self.agent.own_hosts()), config.outbound_proxy
+        self._lookup = Lookup(frozenset(AF_INET6 if ":" in one.host else AF_INET for one in self.listening))
+        pbx = frozenset(uri for uri in (proxy, config.registrar) if uri)
+        for uri in pbx:
+            self._lookup.first(next_host(uri))
         room = 0 if proxy else USUAL_CONTACT
         self._silo = Silo(self._store, policy_of(config), places, self._dress, room, reading_of(config))
         self._bindings = Bindings(self._store.contacts())
         troubled = {one.owner: one for one in self._store.recipients()}
         extra = extra_of(config)
-        ways = Ways(self._bindings, proxy, extra_lines(extra, None), config.hop, asks=extra is not None)
+        ways = Ways(self._bindings, proxy, extra_lines(extra, None), self._hop, asks=extra is not None)
         self._replay = Replay(self._silo, ways, config.max_in_flight, troubled, config.max_attempts)
         self._scheduler = Scheduler(
-            config.settle, config.check_time, config.clean_period, config.send_time or REMIND_TICK
-        )
+            config.settle, config.check_time, config.clean_period, config.send_time or REMIND_TICK,
+            config.retry_rate, config.wake_rate,
+        )  # fmt: skip
         credentials = Credentials(config.user, config.secret or "") if config.user else None
-        pbx = frozenset(hidden_route(uri) for uri in (proxy, config.registrar) if uri)
-        self._asker = Asker(self.agent, credentials, pbx)
+        self._asker = Asker(self.agent, credentials, pbx, self._lookup)
         self._liaison = Liaison(config, self._asker, self._store, self.listening)
         self._reception = Reception(
             config, self._silo, self._bindings, self._replay, self._scheduler, self._liaison.notified
@@ -99,8 +103,7 @@ class Daemon:
         self._courier = Courier(self._asker, self._hook, lambda name: self._silo.turn.count(name))
         self._upkeep = Upkeep(config, self._store, self._silo, self._replay, self._bindings, self._reception)
         rules = Rules(self._silo, self._replay, ways, self._scheduler, self._hook)
-        self.parts: list[Part] = [self, rules, self._reception, self._upkeep]
-        "What takes over a configuration that was read again."
+        self.parts = [self, rules, self._reception, self._upkeep]
         self._serving = serving
         stranded = [one.owner for one in troubled.values() if one.reason == NO_WAY] if proxy else []
         for owner in (*interrupted, *stranded):  # a proxy was set meanwhile
@@ -111,11 +114,10 @@ class Daemon:
         self._last_commit = time.monotonic()
         self._broken_until = 0.0
         self._trusts = lru_cache(maxsize=1024)(self._is_trusted)
+        self._distrust = self._trusts.cache_clear
         self.stopping = False
         self._started = int(clock())
         self._told = ""
-        self.configured = ""
-        "What is to be said of the configuration that was read last; nothing where all of it is in force."
         self._tell()
 
     @property
@@ -145,53 +147,6 @@ class Daemon:
         if words != self._told:
             self._store.tell("daemon", words)
             self._told = words
-
-    # -- who runs us -------------------------------------------------------------------------------------------------
-    @property
-    def in_flight(self) -> int:
-        """Replays that wait for their answer."""
-        return self._replay.in_flight
-
-    @property
-    def alarm(self) -> str:
-        """What the operator has to mend, in words; nothing where all is well."""
-        return self._replay.alarm
-
-    @property
-    def binds(self) -> tuple[str, ...]:
-        """The addresses it was told to listen on."""
-        return self._config.bind
-
-    def works(self) -> bool:
-        """Whether the file can be read: without it the loop turns in vain."""
-        try:
-            return self._store.data_version() >= 0
-        except StoreError as error:
-            log.error("%s", error)
-            return False
-
-    def reload(self, wanted: Config) -> Change:
-        """Work by another configuration from the next turn on, but for what only a restart can take over.
-
-        Raises ConfigError where that cannot be; nothing has changed then.
-        """
-        made = change(self._config, wanted, live(self.parts))
-        apply_all(self.parts, self._config, made.config)
-        return made
-
-    def apply(self, config: Config) -> None:
-        """Our own share of it: who is trusted."""
-        self._config = config
-        self._networks = config.networks
-        self._trusts.cache_clear()
-
-    def note(self, words: str) -> None:
-        """What `status` is to say of the configuration that was read last."""
-        self.configured = words
-        try:
-            self._tell()
-        except StoreError as error:
-            log.error("%s", error)
 
     # -- the edge calls ----------------------------------------------------------------------------------------------
     def trusts(self, host: str) -> bool:
@@ -232,8 +187,7 @@ class Daemon:
             words = "stopping: up to %d s for the answers to %d replays; a second signal ends it now, nothing is lost"
             log.warning(words, GRACE_SECONDS, self._replay.in_flight)
         self._replay.stop(int(self._clock()), self._scheduler.settling())
-        self._liaison.leave(self._clock())
-        while self._replay.in_flight and time.monotonic() < deadline:
+        while (self._liaison.parting(self._clock()) or self._replay.in_flight) and time.monotonic() < deadline:
             self.turn()
             between()
         self.turn(0)
@@ -293,20 +247,30 @@ class Daemon:
 
     # -- time --------------------------------------------------------------------------------------------------------
     def _tick(self, now: float) -> None:
-        due = self._scheduler.tick(now)
+        due = self._scheduler.tick(now, self._replay.retry_lanes if self._scheduler.in_line else 0)
         for owner, most in due.wake:
             self._replay.wake(owner, most=most)
+        for owner in () if self.stopping else due.retry:
+            self._replay.retry(owner)
         try:
             if due.retries:
                 self._tell()
             if due.retries and self._serving and not self.stopping:
-                for owner in self._store.due(int(now), REQUESTS_A_TURN):
-                    self._replay.retry(owner)
+                self._look_for_retries(int(now))
             if not self.stopping:
                 self._liaison.tick(now)
             self._upkeep.tick(due, now, calling=self._serving and not self.stopping)
         except StoreError as error:
             log.error("%s", error)
+
+    def _look_for_retries(self, now: int) -> None:
+        """Whose back-off is over stands in line; who has a lane already has it look again."""
+        here = self._replay.open
+        for owner in self._store.due(now, REQUESTS_A_TURN + self._scheduler.in_line + len(here)):
+            if owner in here:
+                self._replay.retry(owner)
+            else:
+                self._scheduler.line_up(owner)
 
     # -- disk, then wire ---------------------------------------------------------------------------------------------
     def _commit(self, now: int, *, force: bool = False) -> None:
@@ -368,8 +332,9 @@ class Daemon:
     def _send(self, send: Send) -> None:
         """Hand one replay to the edge; identity claims go to trusted addresses only."""
         way = send.way
-        host = next_host(parse_address(way.routes[0]).uri if way.routes else way.target)
-        trusted = is_literal(host) and self.trusts(host)
+        host = next_host(next_hop(way.routes[0]) if way.routes else way.target)
+        address = self._lookup.address(host)
+        trusted = address is not None and self.trusts(address)
         # a Call-ID of its own for each attempt: some agents never answer one that they have answered already
         call_id = f"{secrets.token_hex(12)}@msilo-lite"
         outgoing = replay(
@@ -377,6 +342,10 @@ class Daemon:
             now=int(self._clock()), extra=way.extra,
         )  # fmt: skip
         self._asker.send(send.token, outgoing)
+
+    def _hop(self, host: str) -> Hop:
+        """What is known of a host that a message is handed to, under its name or its address."""
+        return self._config.hop(self._lookup.address(host) or host)
 
     def work_until(self, done: Callable[[], bool]) -> None:
         """Serve until `done`: what `dump` does while no other daemon serves the file."""

@@ -37,8 +37,8 @@ class Rules:
 
     live = frozenset({
         "check_time", "clean_period", "domain", "expire_time", "extra_hdrs_avp", "ignored_types", "max_attempts",
-        "max_body", "max_in_flight", "max_messages", "peer", "settle", "snd_time_avp", "store_hook", "timezone",
-        "trust_2xx",
+        "max_body", "max_in_flight", "max_messages", "peer", "retry_rate", "settle", "snd_time_avp", "store_hook",
+        "timezone", "trust_2xx", "wake_rate",
     })  # fmt: skip
 
     def __init__(self, silo: Silo, replay: Replay, ways: Ways, scheduler: Scheduler, hook: Hook) -> None:
@@ -52,11 +52,12 @@ class Rules:
         """Set them; nothing here can fail, each value was checked when it was read."""
         places = Places(config.domain, self._silo.places.own)
         self._silo.obey(policy_of(config), places, reading_of(config))
-        self._replay.limit(config.max_in_flight, config.max_attempts)
-        self._ways.believe(config.hop)
+        self._replay.most, self._replay.max_attempts = config.max_in_flight, config.max_attempts
+        self._ways.learn()
         self._scheduler.settle = config.settle
         self._scheduler.check_time = config.check_time
         self._scheduler.clean_period = config.clean_period
+        self._scheduler.pace(config.retry_rate, config.wake_rate)
         self._hook.command = config.store_hook
 
 
