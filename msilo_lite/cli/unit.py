@@ -23,8 +23,8 @@ SERVE = ("serve", "--no-supervise")
 "What systemd runs: it starts again what died, so nothing of ours needs to."
 STATE = Path("/var/lib") / NAME
 "The one place where the service may write (StateDirectory)."
-SECRETS = ("password_file", "tls_key", "tls_key_file")
-"Settings that name a file which only root should read."
+SECRETS = ("password_file", "accounts_file", "tls_key")
+"Settings, where there are such, that name a file which only root should read."
 HOMES = ("/home/", "/root/", "/run/user/")
 PRIVILEGED = 1024
 "Ports below it take a capability to bind."
@@ -181,6 +181,8 @@ def _speaks_to_anybody(config: Config) -> str:
         return "without an outbound_proxy messages go to whatever Contact a phone registers"
     if config.store_hook:
         return "nobody knows whom the store_hook calls"
+    if getattr(config, "account", ()) or getattr(config, "accounts_file", None):
+        return "users with an account come from anywhere"
     names = [uri for uri in (config.outbound_proxy, config.registrar) if uri and not is_literal(next_host(uri))]
     return f"{names[0]} is a name, whose address can change" if names else ""
 
