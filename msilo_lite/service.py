@@ -60,7 +60,8 @@ class Service:
         """Called after each turn of the loop."""
         if self._daemon.stopping and not self._ending:
             self._ending = True
-            self._notifier.stopping(self._words())
+            self._told = self._words()
+            self._notifier.stopping(self._told)
         if self.reload_wanted and not self._ending:
             self.reload_wanted = False
             self._reload()
