@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parent.parent / "msilo_lite"
 RANKS: tuple[tuple[str, ...], ...] = (
     ("__init__", "errors"),
     # values, and the rules about them
-    ("address", "delivery", "due", "schema", "lock", "phone", "pjsip", "kamailio"),
+    ("address", "delivery", "due", "schema", "lock", "phone", "pjsip", "kamailio", "fragments"),
     ("policy", "words", "message", "scheduler", "views", "digest"),
     # text of a request, rows of a file, words for a person
     ("wire", "rows", "reasons", "engine", "hook", "presence"),
@@ -24,9 +24,9 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("parameters", "bindings", "store", "inbox", "subscription", "asker"),
     # the box
     ("config", "silo", "notice", "api", "transfer", "watch"),
-    ("sources", "ways", "terms", "setup", "liaison"),
-    ("lanes",),
-    ("replay",),
+    ("sources", "ways", "terms", "liaison"),
+    ("lanes", "recipe"),
+    ("replay", "setup"),
     # the parts meet
     ("reception", "checks", "options"),
     ("courier", "upkeep", "demo"),
