@@ -47,8 +47,9 @@ format: $(VENV)/.dev  ## format the code and mend what can be mended
 bench: peers $(VENV)/.installed  ## measure, beside a real Kamailio
 	@exec $(VENV)/bin/python -m bench $(ARGS)
 
-docs: $(VENV)/.installed  ## make docs/parity.md from docs/parity.toml and the settings
+docs: $(VENV)/.installed  ## make docs/parity.md, and the files of examples/ from msilo_lite/recipes/
 	@$(VENV)/bin/python -m docs.parity
+	@$(VENV)/bin/python -m docs.examples
 
 lock: $(LOCK_VENV)/bin/uv  ## make the locks fit pyproject.toml (UPGRADE=1: newest versions)
 	@echo "lock: requirements/run.lock, requirements/dev.lock" >&2

@@ -8,19 +8,24 @@ import secrets
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 
 from ..errors import ConfigError, MsiloError
 from ..pbx.liaison import reachable
 from ..sip.address import Endpoint
-from .fragments import Piece, pieces
+from .fragments import Piece, pieces, whole
 
 SIP_PORT, SILO_PORT = 5060, 5070
-SECOND_LOOPBACK = "127.0.0.2"
-"Where the silo listens when it shares a host with a PBX that knows it by its address alone."
+USER_NAME = "silo"
+"What the silo is called where nobody says otherwise."
+LOOPBACK, SECOND_LOOPBACK = "127.0.0.1", "127.0.0.2"
+"The second is where the silo listens when it shares a host with a PBX that knows it by its address alone."
 PHONE = re.compile(r"_?[A-Za-z0-9.!+*\[\]-]+")
 "Names of users and patterns of Asterisk's dialplan; anything else could break out of a line."
 USER = re.compile(r"[A-Za-z0-9._-]+")
+PASSWORD = re.compile(r"[A-Za-z0-9._+=/-]+")
+"What needs no escape in any of the files."
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +35,14 @@ class Setting:
     name: str
     value: object
     why: str
+
+
+class Account(Enum):
+    """What the silo may be to a PBX, beside an address."""
+
+    NONE = "nothing"
+    EXTENSION = "an extension that registers, if one wants it"
+    PASSWORD = "an account that answers for each request and registers nowhere"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +59,8 @@ class Kind:
     "Whether it knows the silo by its IP address alone, which then has to be the silo's own."
     phones: tuple[str, ...] = ()
     "Whom the files name where nobody is named; empty: they name none."
-    extension: bool = False
-    "Whether the silo can be an extension with a password there."
+    account: Account = Account.NONE
+    "Whether the silo has a password there."
 
 
 _PLAIN = (
@@ -66,7 +79,7 @@ _ASTERISK = (
 KINDS = {
     "asterisk": Kind(
         "Asterisk", ("pjsip.conf", "extensions.conf"), ("; ", ""), _ASTERISK, by_address=True,
-        phones=("alice", "bob"), extension=True,
+        phones=("alice", "bob"), account=Account.EXTENSION,
     ),
     "freepbx": Kind(
         "FreePBX",
@@ -79,8 +92,8 @@ KINDS = {
     "kamailio": Kind("Kamailio", ("kamailio.cfg",), ("# ", ""), _PLAIN, by_address=False),
     "opensips": Kind("OpenSIPS", ("opensips.cfg",), ("# ", ""), _PLAIN, by_address=False),
     "freeswitch": Kind(
-        "FreeSWITCH", ("sip_profiles/internal.xml", "chatplan/silo.xml"), ("<!-- ", " -->"), (*_WATCHING, *_PLAIN),
-        by_address=True,
+        "FreeSWITCH", ("freeswitch.xml",), ("<!-- ", " -->"), (*_WATCHING, *_PLAIN), by_address=False,
+        account=Account.PASSWORD,
     ),
 }  # fmt: skip
 
@@ -140,17 +153,32 @@ def recipe_for(wanted: Wanted) -> Recipe:
     pbx = _pbx_address(wanted.address)
     shared = _is_here(pbx.host)
     silo = _silo_address(wanted.bind, pbx, own=kind.by_address and not wanted.user, shared=shared)
-    password = _password(wanted)
+    user = wanted.user or (USER_NAME if kind.account is Account.PASSWORD else None)
+    password = _password(wanted) if user else None
+    values = _values(wanted.domain[0], pbx, silo, user, password)
+    way = "extension" if user else "address"
     phones = wanted.phones or kind.phones
-    values = {
-        "DOMAIN": wanted.domain[0], "PBX": _place(pbx), "PBX_HOST": pbx.host, "PBX_PORT": str(pbx.port),
-        "SILO": _place(silo), "SILO_HOST": silo.host, "SILO_PORT": str(silo.port),
-        "ENDPOINT": wanted.user or "silo", "USER": wanted.user or "silo", "PASSWORD": password or "silo-password",
-    }  # fmt: skip
-    way = "extension" if wanted.user else "address"
     found = [one for file in kind.files for one in pieces(wanted.pbx, file, values, phones, way)]
-    settings = (*_addresses(kind, wanted, pbx, silo, shared=shared), *_account(wanted, pbx, password), *kind.settings)
+    account = _account(kind, pbx, user, password, wanted.password_file) if user else ()
+    settings = (*_addresses(kind, wanted, pbx, silo, shared=shared), *account, *kind.settings)
     return Recipe(f"{kind.title} at {_place(pbx)}", settings, tuple(found), kind.comment)
+
+
+def example_of(pbx: str) -> dict[str, str]:
+    """The complete files of a kind, by name: all on one host, with the users and passwords of an example."""
+    kind = KINDS[pbx]
+    host = SECOND_LOOPBACK if kind.by_address else LOOPBACK
+    values = _values("home.lan", Endpoint(LOOPBACK, SIP_PORT), Endpoint(host, SILO_PORT), None, None)
+    return {file: whole(pbx, file, values, kind.phones) for file in kind.files}
+
+
+def _values(domain: str, pbx: Endpoint, silo: Endpoint, user: str | None, password: str | None) -> dict[str, str]:
+    """What the names in a recipe stand for."""
+    return {
+        "DOMAIN": domain, "PBX": _place(pbx), "PBX_HOST": pbx.host, "PBX_PORT": str(pbx.port),
+        "SILO": _place(silo), "SILO_HOST": silo.host, "SILO_PORT": str(silo.port),
+        "ENDPOINT": user or USER_NAME, "USER": user or USER_NAME, "PASSWORD": password or f"{USER_NAME}-password",
+    }  # fmt: skip
 
 
 def _check_names(wanted: Wanted, kind: Kind) -> None:
@@ -161,9 +189,9 @@ def _check_names(wanted: Wanted, kind: Kind) -> None:
         raise ConfigError(f"--phone: {kind.title} knows its users by itself")
     if wanted.user and not USER.fullmatch(wanted.user):
         raise ConfigError(f"--user {wanted.user}: letters, digits, dots, dashes and underscores")
-    if wanted.user and not kind.extension:
+    if (wanted.user or wanted.password_file) and kind.account is Account.NONE:
         raise ConfigError(f"--user: {kind.title} knows the silo by its address, without a password")
-    if wanted.password_file and not wanted.user:
+    if wanted.password_file and not wanted.user and kind.account is Account.EXTENSION:
         raise ConfigError("--password-file needs --user, the extension whose password it is")
 
 
@@ -180,29 +208,30 @@ def _addresses(kind: Kind, wanted: Wanted, pbx: Endpoint, silo: Endpoint, *, sha
     yield Setting("outbound_proxy", f"sip:{_place(pbx)}", f"{kind.title} knows where the phones are")
 
 
-def _account(wanted: Wanted, pbx: Endpoint, password: str | None) -> Iterable[Setting]:
-    if not wanted.user:
-        return
-    yield Setting("registrar", f"sip:{_place(pbx)}", "the silo registers there, as a phone does")
-    yield Setting("user", wanted.user, "the name of the extension")
-    if wanted.password_file:
-        yield Setting("password_file", str(wanted.password_file.absolute()), "its first line is the password")
+def _account(
+    kind: Kind, pbx: Endpoint, user: str, password: str | None, password_file: Path | None
+) -> Iterable[Setting]:
+    if kind.account is Account.EXTENSION:
+        yield Setting("registrar", f"sip:{_place(pbx)}", "the silo registers there, as a phone does")
+        yield Setting("user", user, "the name of the extension")
+    else:
+        yield Setting("user", user, f"its account at {kind.title}, which asks for a password")
+    if password_file:
+        yield Setting("password_file", str(password_file.absolute()), "its first line is the password")
     else:
         yield Setting("password", password, "made for you; the fragment for the PBX has the same")
 
 
-def _password(wanted: Wanted) -> str | None:
+def _password(wanted: Wanted) -> str:
     """What is in the file, or a new one."""
-    if not wanted.user:
-        return None
     if wanted.password_file is None:
         return secrets.token_hex(12)
     try:
         found = wanted.password_file.read_text(encoding="utf-8").partition("\n")[0]
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"--password-file {wanted.password_file} cannot be read: {error}") from error
-    if not found:
-        raise ConfigError(f"--password-file {wanted.password_file} is empty")
+    if not PASSWORD.fullmatch(found):
+        raise ConfigError(f"--password-file {wanted.password_file}: letters, digits and -_.+=/ only, in its first line")
     return found
 
 
