@@ -159,18 +159,26 @@ class Handset(Phone):
 
     def ask(self, raw: bytes, to: Address, seconds: float = 5) -> Seen:
         answer = super().ask(raw, to, seconds)
-        return super().ask(self.authorize(raw, answer), to, seconds) if answer.code == 401 else answer
+        return super().ask(self.authorize(raw, answer), to, seconds) if answer.code in (401, 407) else answer
 
     def authorize(self, raw: bytes, refusal: Seen) -> bytes:
-        """The request again, with the digest that the 401 asks for (RFC 2617: MD5, qop=auth)."""
-        asked = dict(re.findall(r'(\w+)="?([^",]*)"?', refusal["WWW-Authenticate"]))
+        """The request again, with the digest that the 401 or 407 asks for (RFC 2617: MD5, with or without qop=auth)."""
+        question, reply = ("Proxy-Authenticate", "Proxy-Authorization")
+        if refusal.code == 401:
+            question, reply = ("WWW-Authenticate", "Authorization")
+        asked = dict(re.findall(r'(\w+)="?([^",]*)"?', refusal[question]))
         method, uri = raw.decode("utf-8", "surrogateescape").split(" ", 2)[:2]
-        secret = _md5(self.user, asked["realm"], self.password)
-        response = _md5(secret, asked["nonce"], "00000001", "cnonce", "auth", _md5(method, uri))
-        values = {"username": self.user, "uri": uri, "response": response, "cnonce": "cnonce"}
-        values |= {name: asked[name] for name in ("realm", "nonce", "opaque")}
+        secret, request = _md5(self.user, asked["realm"], self.password), _md5(method, uri)
+        values = {name: asked[name] for name in ("realm", "nonce", "opaque") if name in asked}
+        values |= {"username": self.user, "uri": uri}
+        tail = "algorithm=MD5"
+        if "qop" in asked:
+            values |= {"cnonce": "cnonce", "response": _md5(secret, asked["nonce"], "00000001", "cnonce", "auth", request)}
+            tail += ", qop=auth, nc=00000001"
+        else:
+            values["response"] = _md5(secret, asked["nonce"], request)
         quoted = ", ".join(f'{name}="{value}"' for name, value in values.items())
-        line = f"Authorization: Digest {quoted}, algorithm=MD5, qop=auth, nc=00000001\r\nContent-Length:"
+        line = f"{reply}: Digest {quoted}, {tail}\r\nContent-Length:"
         raw = raw.replace(b";branch=z9hG4bK", b";branch=z9hG4bKa", 1)  # a transaction of its own
         raw = re.sub(rb"(?<=CSeq: )\d+", lambda found: b"%d" % (int(found[0]) + 1), raw, count=1)
         return raw.replace(b"Content-Length:", line.encode("utf-8", "surrogateescape"), 1)

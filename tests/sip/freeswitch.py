@@ -39,11 +39,13 @@ class FreeSwitch:
         (self._folder / "conf" / "freeswitch.xml").write_text(text)
 
     def start(self) -> "FreeSwitch":
-        argv = [self._program, "-nf", "-nc", "-nonat", "-nort", "-nocal", "-conf", str(self._folder / "conf")]
+        argv = [self._program, "-nf", "-c", "-nonat", "-nort", "-nocal", "-conf", str(self._folder / "conf")]
         for name in PLACES:
             argv += [f"-{name}", str(self._folder / name)]
         self._process = Process(argv, self._folder, "freeswitch")
         self._process.ready(self._answers, 30, "FreeSWITCH answers OPTIONS")
+        process = self._process  # it answers half a second before it takes messages
+        process.ready(lambda: "Loaded [mod_sofia]" in process.output, 30, "FreeSWITCH takes messages")
         return self
 
     def _answers(self) -> bool:
