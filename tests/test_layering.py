@@ -14,19 +14,31 @@ PACKAGE = Path(__file__).parent.parent / "msilo_lite"
 RANKS: tuple[tuple[str, ...], ...] = (
     ("__init__", "errors"),
     # values, and the rules about them
-    ("address", "delivery", "due", "schema", "lock", "phone", "pjsip", "kamailio", "fragments"),
+    ("address", "delivery", "due", "schema", "lock", "pjsip", "kamailio", "fragments"),
     ("policy", "words", "message", "scheduler", "views", "digest"),
     # text of a request, rows of a file, words for a person
     ("wire", "rows", "reasons", "engine", "hook", "presence"),
     # what a request asks for, what a replay looks like; the edges
-    ("pseudo", "control", "compose", "registration", "statements", "agent", "dialog", "extension"),
+    (
+        "phone",
+        "verdicts",
+        "pseudo",
+        "control",
+        "compose",
+        "registration",
+        "statements",
+        "agent",
+        "dialog",
+        "extension",
+        "echoes",
+    ),
     # the file as the daemon sees it, and as the commands do
     ("parameters", "bindings", "store", "inbox", "subscription", "asker"),
     # the box
     ("config", "silo", "notice", "api", "transfer", "watch"),
     ("sources", "ways", "terms", "liaison"),
-    ("lanes", "recipe"),
-    ("replay", "setup"),
+    ("lanes", "recipe", "enquiry"),
+    ("replay", "setup", "online"),
     # the parts meet
     ("reception", "checks", "options"),
     ("courier", "upkeep", "demo"),
@@ -55,7 +67,7 @@ NOT_PURE = {"asyncio", "fcntl", "logging", "os", "random", "secrets", "select", 
 CORE = (
     "address", "delivery", "due", "message", "policy", "wire", "pseudo", "control", "compose", "registration",
     "bindings", "reasons", "scheduler", "silo", "notice", "ways", "lanes", "replay", "terms", "kamailio",
-    "digest", "presence", "dialog", "subscription", "watch", "extension",
+    "digest", "presence", "dialog", "subscription", "watch", "extension", "echoes",
 )  # fmt: skip
 MODULES = sorted(file for file in PACKAGE.rglob("*.py") if file.parent == PACKAGE or file.stem != "__init__")
 FILE = {file.stem: file for file in MODULES}

@@ -116,13 +116,24 @@ def demo() -> None:
     run(story)
 
 
-@app.command(epilog="Example: msilo-lite check --config silo.toml")
-def check(json: AsJson = False, config: ConfigFile = None, db_url: DbUrl = None, chosen: Chosen = None) -> None:
+@app.command(epilog="Example: msilo-lite check --config silo.toml · msilo-lite check --loop bob --as alice")
+def check(
+    offline: Annotated[bool, typer.Option("--offline", help="Leave the network alone.")] = False,
+    loop: options.LoopUser = None,
+    caller: options.LoopCaller = None,
+    caller_password_file: options.LoopPassword = None,
+    json: AsJson = False,
+    config: ConfigFile = None,
+    db_url: DbUrl = None,
+    chosen: Chosen = None,
+) -> None:
     """Look for what may be wrong, each with what to do about it; exit code 0 fine, 1 warnings, 2 something is wrong."""
     from . import views
-    from .checks import WARNING, WRONG, findings
+    from .checks import findings, round_with
+    from .verdicts import WARNING, WRONG
 
-    found = list(findings(loaded_from(config, chosen, db_url=db_url)))
+    how = round_with(views.doing, loop, caller, caller_password_file, offline=offline)
+    found = list(findings(loaded_from(config, chosen, db_url=db_url), how))
     levels = {one.level for one in found}
     if json:
         views.as_json([{"level": one.level, "about": one.about, "words": one.words} for one in found])

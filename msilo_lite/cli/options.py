@@ -73,6 +73,22 @@ Fragment = Annotated[
         help="Write what goes into the PBX there, into a folder file by file; unset: it is shown.",
     ),
 ]  # fmt: skip
+LoopUser = Annotated[
+    str | None,
+    typer.Option(
+        "--loop", metavar="USER", show_default=False,
+        help="Send a message to this user through the PBX: his phones have to be off, and it has to come to us.",
+    ),
+]  # fmt: skip
+LoopCaller = Annotated[
+    str | None, typer.Option("--as", metavar="USER", help="Send it as this phone, too.", show_default=False)
+]
+LoopPassword = Annotated[
+    Path | None,
+    typer.Option(
+        "--as-password-file", metavar="FILE", help="Its first line is that phone's password.", show_default=False
+    ),
+]
 OwnerArg = Annotated[
     str | None,
     typer.Argument(metavar="[USER]", help="Whose messages: bob@home.lan or sip:bob@home.lan.", show_default=False),

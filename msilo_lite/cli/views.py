@@ -290,6 +290,16 @@ def serving(listening: Iterable[str], file: str, details: Mapping[str, str], nex
 
 
 @contextmanager
+def doing(text: str) -> Iterator[None]:
+    """What is being waited for, on a terminal; silence elsewhere."""
+    if not err.is_terminal:
+        yield
+        return
+    with err.status(f"[dim]{escape(text)}[/]"):
+        yield
+
+
+@contextmanager
 def progress(total: int | None, text: str) -> Iterator[Any]:
     """A bar on a terminal, silence elsewhere; yields a function that takes how many are done."""
     columns = (

@@ -10,7 +10,8 @@ import pytest
 
 from msilo_lite.box.message import Turn
 from msilo_lite.box.store import Store
-from msilo_lite.cli.checks import WRONG, Finding, findings
+from msilo_lite.cli.checks import findings
+from msilo_lite.cli.verdicts import WRONG, Finding
 from msilo_lite.settings.config import Config
 from msilo_lite.settings.sources import Loaded, load
 from tests.waiting import until

@@ -173,7 +173,10 @@ class Handset(Phone):
         values |= {"username": self.user, "uri": uri}
         tail = "algorithm=MD5"
         if "qop" in asked:
-            values |= {"cnonce": "cnonce", "response": _md5(secret, asked["nonce"], "00000001", "cnonce", "auth", request)}
+            values |= {
+                "cnonce": "cnonce",
+                "response": _md5(secret, asked["nonce"], "00000001", "cnonce", "auth", request),
+            }
             tail += ", qop=auth, nc=00000001"
         else:
             values["response"] = _md5(secret, asked["nonce"], request)

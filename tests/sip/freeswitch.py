@@ -13,7 +13,20 @@ from .phone import Address, Phone
 from .process import Process, free_port, missing
 
 EXAMPLE = ROOT / "examples" / "freeswitch" / "freeswitch.xml"
-PLACES = ("log", "db", "run", "temp", "storage", "recordings", "cache", "certs", "sounds", "grammar", "scripts", "htdocs")
+PLACES = (
+    "log",
+    "db",
+    "run",
+    "temp",
+    "storage",
+    "recordings",
+    "cache",
+    "certs",
+    "sounds",
+    "grammar",
+    "scripts",
+    "htdocs",
+)
 
 
 def program() -> str:
@@ -33,7 +46,10 @@ class FreeSwitch:
             (self._folder / name).mkdir(parents=True)
         text = EXAMPLE.read_text()
         here = f"{silo[0]}:{silo[1]}"
-        for old, new in (('"sip-port" value="5060"', f'"sip-port" value="{self.address[1]}"'), ("127.0.0.1:5070", here)):
+        for old, new in (
+            ('"sip-port" value="5060"', f'"sip-port" value="{self.address[1]}"'),
+            ("127.0.0.1:5070", here),
+        ):
             assert old in text, f"freeswitch.xml has no {old}"
             text = text.replace(old, new)
         (self._folder / "conf" / "freeswitch.xml").write_text(text)

@@ -87,11 +87,10 @@ def test_only_with_a_password_and_never_with_a_forged_mark(
     switch, silo = pair
     stranger, alice = handset("alice", password="wrong"), handset("alice")
     assert stranger.message(switch.address, BOB, b"x").code in (401, 403)
-    write(alice, switch, "one")
-    until(lambda: len(silo.list_json()) == 1, 10, "it waits")
-    mark = silo.list_json()[0]["msilo_id"]
-    alice.message(switch.address, BOB, b"two", "text/plain", f"X-MSilo-ID: {mark}")
-    until(lambda: len(silo.list_json()) == 2, 10, "it is a message like any other")
+    mark = "X-MSilo-ID: 1-0123456789abcdef"
+    assert alice.message(switch.address, BOB, b"two", "text/plain", mark).code == 202
+    until(lambda: len(silo.list_json()) == 1, 10, "it is a message like any other")
+    assert "0123456789abcdef" not in silo.cli("show", str(silo.list_json()[0]["id"])).stdout
 
 
 def test_user_parts_that_are_commands_end_there(pair: tuple[FreeSwitch, Silo], handset: PickUpHandset) -> None:
