@@ -13,6 +13,7 @@ import signal
 import sqlite3
 import subprocess
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from .peers import ROOT
 from .phone import Address, Phone, Seen
 from .process import Process, free_port, missing
 
+Files = Callable[[Address], dict[str, str]]
 EXAMPLES = ROOT / "examples" / "asterisk"
 MODULES = """
     app_dial app_stack app_while bridge_simple chan_pjsip codec_alaw codec_ulaw func_cut func_devstate func_strings
@@ -46,9 +48,12 @@ class Asterisk:
 
     `silo`: where it finds the silo, an address that no phone has. None: the silo is an extension and registers.
     `qualify`: seconds between two OPTIONS to a phone or the silo; 0: everyone who is registered is there.
+    `files`: other files than those of the example, made when the address is known.
     """
 
-    def __init__(self, folder: Path, silo: Address | None, *, port: int = 0, qualify: int = 0) -> None:
+    def __init__(
+        self, folder: Path, silo: Address | None, *, port: int = 0, qualify: int = 0, files: Files | None = None
+    ) -> None:
         self._root = unpacked()
         (self._modules,) = self._root.glob("usr/lib/*/asterisk/modules")
         self._folder = folder / f"asterisk-{len(list(folder.glob('asterisk-*')))}"
@@ -58,11 +63,17 @@ class Asterisk:
         for name in ("run", "db", "log", "spool"):
             (self._folder / name).mkdir(parents=True)
         shutil.copytree(self._root / "etc/asterisk", self._etc)  # as Debian ships it, but for what follows
-        (self._etc / "pjsip.conf").write_text(self._pjsip(silo, qualify))
-        shutil.copy(EXAMPLES / "extensions.conf", self._etc)
+        for name, text in (files(self.address) if files else self._example(silo, qualify)).items():
+            (self._etc / name).write_text(text)
         self._write("asterisk.conf", "directories", [f"{key} => {place}" for key, place in self._places().items()])
         self._write("modules.conf", "modules", ["autoload = no", *(f"load = {name}.so" for name in MODULES.split())])
         self._write("logger.conf", "logfiles", ["full => notice,warning,error,verbose(3)"])
+
+    def _example(self, silo: Address | None, qualify: int) -> dict[str, str]:
+        return {
+            "pjsip.conf": self._pjsip(silo, qualify),
+            "extensions.conf": (EXAMPLES / "extensions.conf").read_text(),
+        }
 
     def _pjsip(self, silo: Address | None, qualify: int) -> str:
         text = (EXAMPLES / "pjsip.conf").read_text()

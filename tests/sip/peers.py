@@ -226,7 +226,10 @@ class Sipp:
 class Kamailio:
     """Kamailio with the example configuration, unmodified: only its parameters are set, as a user would with -A."""
 
-    def __init__(self, folder: Path, silo: Silo, *, port: int = 0, defines: Iterable[str] = ()) -> None:
+    def __init__(
+        self, folder: Path, silo: Silo, *, port: int = 0, defines: Iterable[str] = (), cfg: Path = KAMAILIO_CFG
+    ) -> None:
+        self._cfg = cfg
         self._binary = program("kamailio", "kamailio")
         self._kamcmd = program("kamcmd", "kamailio")
         self._folder = folder
@@ -238,7 +241,7 @@ class Kamailio:
 
     def start(self) -> "Kamailio":
         self._run.mkdir(exist_ok=True)
-        argv = [self._binary, "-DD", "-E", "-f", str(KAMAILIO_CFG), "-Y", str(self._run), "-w", str(self._folder)]
+        argv = [self._binary, "-DD", "-E", "-f", str(self._cfg), "-Y", str(self._run), "-w", str(self._folder)]
         for define in [f"LISTEN_PORT={self.address[1]}", *self._defines]:
             argv += ["-A", define]
         self._process = Process(argv, self._folder, "kamailio")
