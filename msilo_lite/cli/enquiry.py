@@ -36,7 +36,7 @@ NOBODY = "msilo-lite-check"
 "A user that no PBX has."
 PATIENCE = 5.0
 "Seconds for an answer; a PBX is near."
-ECHO_PATIENCE = 8.0
+ECHO_PATIENCE = 5.0
 "Seconds for a message to come round: FreeSWITCH and Asterisk queue it."
 POLL_MS = 50
 ACK_PATIENCE = 5.0
@@ -225,7 +225,7 @@ class Enquiry:
 
     def came(self, number: int, seconds: float = ECHO_PATIENCE) -> Echo | None:
         """The message with this number, where it comes to us in time."""
-        self._wait(lambda: self._echo(number) is not None, seconds)
+        self._wait(lambda: self._echo(number) is not None or bool(self._ear.strangers), seconds)
         return self._echo(number)
 
     def _echo(self, number: int) -> Echo | None:

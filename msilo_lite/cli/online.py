@@ -184,6 +184,9 @@ def _loop(config: Config, enquiry: Enquiry, how: Round) -> Iterator[Finding]:
         yield Finding(FINE, "loop", f"a message to {user} came round from {echo.host}")
         yield from _lengths(config, how, lambda size: _sent_by_us(enquiry, user, size))
         return
+    if enquiry.strangers:
+        yield _no_loop(enquiry, how, ours, 0)
+        return
     with how.doing(f"sending it once more, as a phone would: {how.caller or NOBODY}"):
         code, echo = _sent_by_phone(enquiry, how, 0)
     if echo:

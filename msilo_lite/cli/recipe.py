@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ..errors import ConfigError, MsiloError
 from ..pbx.liaison import reachable
+from ..settings.config import problem_with
 from ..sip.address import Endpoint
 from .fragments import Piece, pieces, whole
 
@@ -150,6 +151,9 @@ def recipe_for(wanted: Wanted) -> Recipe:
             "--domain is missing: what stands behind the @ of your users, such as home.lan, or the address of the PBX"
         )
     _check_names(wanted, kind)
+    for name in wanted.domain:
+        if problem := problem_with("domain", name):
+            raise ConfigError(f"--domain {name}: {problem}")
     pbx = _pbx_address(wanted.address)
     shared = _is_here(pbx.host)
     silo = _silo_address(wanted.bind, pbx, own=kind.by_address and not wanted.user, shared=shared)
