@@ -165,8 +165,8 @@ def about_silence(asked: Iterable[Asked], heard: bool | None) -> Iterator[Findin
         words = f'{product} forwards no REGISTER, and watch = "off": nothing wakes anybody. Set watch = "presence"'
         yield Finding(WRONG, "wake-up", words)
     elif heard is False:
-        words = "no REGISTER has come yet: the PBX has to send a copy of each, or what waits is tried by time alone"
-        yield Finding(WARNING, "wake-up", words)
+        words = "no REGISTER has come yet: the PBX has to send a copy of each, or what waits is tried by time alone. "
+        yield Finding(WARNING, "wake-up", words + "Let a phone register, and check again")
     elif heard:
         yield Finding(FINE, "wake-up", "REGISTERs come")
 

@@ -227,7 +227,7 @@ class Kamailio:
     """Kamailio with the example configuration, unmodified: only its parameters are set, as a user would with -A."""
 
     def __init__(
-        self, folder: Path, silo: Silo, *, port: int = 0, defines: Iterable[str] = (), cfg: Path = KAMAILIO_CFG
+        self, folder: Path, silo: Silo | Phone, *, port: int = 0, defines: Iterable[str] = (), cfg: Path = KAMAILIO_CFG
     ) -> None:
         self._cfg = cfg
         self._binary = program("kamailio", "kamailio")
@@ -235,9 +235,14 @@ class Kamailio:
         self._folder = folder
         self._run = folder / "run"
         self._defines = [f'SILO_ADDR="{silo.address[0]}"', f"SILO_PORT={silo.address[1]}", *defines]
-        self.silo = silo
+        self._silo = silo
         self._process: Process | None = None
         self.address: Address = ("127.0.0.1", port or free_port())
+
+    @property
+    def silo(self) -> Silo:
+        assert isinstance(self._silo, Silo), "a phone plays the silo"
+        return self._silo
 
     def start(self) -> "Kamailio":
         self._run.mkdir(exist_ok=True)

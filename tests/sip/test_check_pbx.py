@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from tests.integration.harness import run_on_terminal
+
 from .asterisk import Asterisk
 from .conftest import PickUp, StartAsterisk, StartKamailio, StartSilo
 from .peers import Kamailio, Silo
@@ -229,7 +231,6 @@ def by_method(**answers: Any) -> Script:
 
 
 SCRIPTED: list[tuple[dict[str, Any], tuple[str, ...], str, str, str]] = [
-    ({"OPTIONS": 0}, (), "pbx", "wrong", "does not answer OPTIONS within 5 s"),
     ({"MESSAGE": 0}, (), "message", "wrong", "does not answer our MESSAGE, though it answers OPTIONS"),
     ({"MESSAGE": 405}, (), "message", "wrong", "takes no MESSAGE (405"),
     ({"MESSAGE": 482}, (), "message", "wrong", "goes in a circle"),
@@ -270,6 +271,15 @@ def test_a_closed_port_is_known_at_once(tmp_path: Path) -> None:
         f"127.0.0.1:{address[1]} cannot be reached: no program listens there. Is it up, and is this its address?",
     )
     assert time.monotonic() - since < 5
+
+
+def test_a_person_sees_what_is_being_waited_for(tmp_path: Path, proxy: Phone) -> None:
+    words = (*towards(proxy.address), "--set", "bind=udp:127.0.0.1:0", *QUIET, "--db-url", f"sqlite:///{tmp_path}/x")
+    with answering(proxy, by_method(OPTIONS=0)):
+        ran = run_on_terminal(tmp_path, "check", *words)
+    assert ran.code == 2
+    assert "does not answer OPTIONS within 5 s" in ran.out
+    assert f"asking {proxy.address[0]}:{proxy.address[1]} whether it is there" in ran.out
 
 
 def test_offline_sends_nothing(tmp_path: Path, proxy: Phone) -> None:

@@ -40,6 +40,14 @@ def configured(start_silo: StartSilo, folder: Path) -> Silo:
     return start_silo("--config", str(folder / "silo.toml"), bind=tuple(bind))
 
 
+def all_is_well(silo: Silo, folder: Path, user: str) -> None:
+    """`check` finds nothing to say against it, and a message comes round."""
+    done = silo.cli("check", "--config", str(folder / "silo.toml"), "--loop", user)
+    assert done.returncode == 0, done.stdout
+    assert "\nok\tloop\t" in done.stdout
+    assert silo.list_json("--all") == []
+
+
 def write(user: Handset, pbx: Address, to: str, *texts: str) -> None:
     for text in texts:
         assert user.message(pbx, to, text.encode()).code == 202
@@ -128,6 +136,7 @@ def test_an_asterisk_of_ones_own(asterisk: tuple[Asterisk, Silo], handset: PickU
     extension = silo.status_json().get("extension")
     if extension:
         until(lambda: silo.status_json()["extension"].startswith("registered"), 10, "the silo is registered")
+    all_is_well(silo, silo.folder, "bob")
     stored_and_delivered(silo, pbx.address, handset("alice"), handset("bob"), "home.lan")
 
 
@@ -197,6 +206,7 @@ def test_a_freepbx_with_its_own_files_stood_in(tmp_path: Path, start_silo: Start
     with closing(Asterisk(tmp_path, None, files=files)) as asterisk:
         asterisk.start()
         silo = configured(start_silo, tmp_path)
+        all_is_well(silo, tmp_path, "102")
         stored_and_delivered(silo, asterisk.address, handset("101"), handset("102"), "127.0.0.1")
         assert "PJSIP/102&Custom:DND102" in asterisk.command("core show hints")  # FreePBX's own are as they were
 
@@ -239,6 +249,9 @@ def test_debians_own_kamailio_with_the_fragment(tmp_path: Path, start_silo: Star
     silo = configured(start_silo, tmp_path)
     with closing(Kamailio(tmp_path, silo, port=address[1], cfg=tmp_path / "kamailio.cfg")) as kamailio:
         kamailio.start()
+        phone("carol").register(address)
+        until(lambda: silo.status_json()["registered"], 5, "the silo has the copy")
+        all_is_well(silo, tmp_path, "bob")
         alice, bob = phone("alice"), phone("bob")
         for n in range(3):
             assert alice.message(address, "bob@home.lan", b"%d" % n).code == 202
