@@ -14,6 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from ipaddress import ip_address
+from socket import AF_INET, AF_INET6
 from types import TracebackType
 from typing import Self
 
@@ -25,10 +26,11 @@ from ..pbx.echoes import Echo, body_of, mark_of, number_in
 from ..pbx.liaison import reachable
 from ..settings.config import Config
 from ..sip import wire
-from ..sip.address import Aor, Endpoint, next_host, parse_uri
+from ..sip.address import Aor, Endpoint, host_port, next_host, parse_uri
 from ..sip.agent import Agent
 from ..sip.asker import Asker
 from ..sip.digest import Credentials
+from ..sip.lookup import Lookup
 from ..sip.wire import Answer, Incoming, Outgoing
 from .verdicts import Asked
 
@@ -104,7 +106,10 @@ class Enquiry:
         self._agent = Agent(binds, self._ear, "msilo-lite check")
         credentials = Credentials(config.user, config.secret or "") if config.user else None
         self._route = hidden_route(towards)
-        self._asker = Asker(self._agent, credentials, frozenset({self._route}))
+        lookup = Lookup(frozenset(AF_INET6 if ":" in one.host else AF_INET for one in self._agent.listening))
+        self.host = lookup.first(next_host(towards)) or next_host(towards)
+        "The IP address of the PBX."
+        self._asker = Asker(self._agent, credentials, frozenset({towards}), lookup)
         self._ear.agent, self._ear.asker = self._agent, self._asker
         self._token = 0
         parsed = parse_uri(towards)
@@ -126,10 +131,8 @@ class Enquiry:
 
     @property
     def address(self) -> tuple[str, int]:
-        """The PBX, as a socket wants it. Raises OSError where its name is unknown."""
-        parsed = parse_uri(self._uri)
-        found = socket.getaddrinfo(next_host(self._uri), parsed.port or 5060, type=socket.SOCK_DGRAM)[0]
-        return str(found[4][0]), int(found[4][1])
+        """The PBX, as a socket wants it."""
+        return self.host, host_port(self._uri)
 
     @property
     def strangers(self) -> tuple[str, ...]:
@@ -248,7 +251,7 @@ def closed_port(uri: str, source: str) -> str:
     with socket.socket(found[0], socket.SOCK_DGRAM) as probe:
         probe.settimeout(0.3)
         try:
-            if (":" in source) == (found[0] == socket.AF_INET6):
+            if (":" in source) == (found[0] == AF_INET6):
                 probe.bind((source, 0))
             probe.connect(found[4])
             probe.send(b"\r\n\r\n")  # a keep-alive, which nobody has to answer (RFC 5626 3.5.1)

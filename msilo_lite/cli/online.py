@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass
 from typing import Any
 
+from ..box.delivery import Hop
 from ..box.inbox import Inbox
 from ..box.lock import is_served
 from ..errors import ConfigError, MsiloError, SipError
@@ -144,7 +145,7 @@ def _questions(config: Config, enquiry: Enquiry, uri: str, inbox: Inbox | None, 
         yield from _wake_up(config, enquiry, asked, inbox, how)
         if how.loop:
             yield from _loop(config, enquiry, how)
-        yield from verdicts.about_product(asked, config.hop(next_host(uri)))
+        yield from verdicts.about_product(asked, config.hop(enquiry.host))
     clock = verdicts.about_clocks(asked)
     if clock:
         yield clock
@@ -182,7 +183,7 @@ def _loop(config: Config, enquiry: Enquiry, how: Round) -> Iterator[Finding]:
         echo = enquiry.came(number) if ours.code in range(200, 300) else enquiry.came(number, 1)
     if echo:
         yield Finding(FINE, "loop", f"a message to {user} came round from {echo.host}")
-        yield from _lengths(config, how, lambda size: _sent_by_us(enquiry, user, size))
+        yield from _lengths(config.hop(enquiry.host), how, lambda size: _sent_by_us(enquiry, user, size))
         return
     if enquiry.strangers:
         yield _no_loop(enquiry, how, ours, 0)
@@ -191,7 +192,7 @@ def _loop(config: Config, enquiry: Enquiry, how: Round) -> Iterator[Finding]:
         code, echo = _sent_by_phone(enquiry, how, 0)
     if echo:
         yield Finding(FINE, "loop", f"a message of {how.caller or NOBODY} to {user} came to us from {echo.host}")
-        yield from _lengths(config, how, lambda size: _sent_by_phone(enquiry, how, size)[1])
+        yield from _lengths(config.hop(enquiry.host), how, lambda size: _sent_by_phone(enquiry, how, size)[1])
         return
     yield _no_loop(enquiry, how, ours, code)
 
@@ -238,9 +239,8 @@ def _phone(enquiry: Enquiry, how: Round) -> Phone:
     return Phone(how.caller or NOBODY, enquiry.address, enquiry.domain, host=enquiry.source_host, password=how.password)
 
 
-def _lengths(config: Config, how: Round, send: Callable[[int], Echo | None]) -> Iterator[Finding]:
+def _lengths(hop: Hop, how: Round, send: Callable[[int], Echo | None]) -> Iterator[Finding]:
     """What the PBX does to long texts, by what comes back of them."""
-    hop = config.hop(next_host(config.outbound_proxy or ""))
     sizes = (hop.max_body,) if 0 < hop.max_body <= LONG_BODIES[-1] else LONG_BODIES
     for size in sizes:
         with how.doing(f"sending {size:,} bytes"):
