@@ -12,7 +12,7 @@ import socket
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from socket import AF_INET, AF_INET6
 from types import TracebackType
@@ -102,7 +102,7 @@ class Enquiry:
         self._ear = Ear(lambda host: any(ip_address(host) in network for network in networks))
         binds = config.endpoints
         if not in_place:
-            binds = tuple(Endpoint(one.host, 0) for one in binds)
+            binds = tuple(replace(one, port=0) for one in binds)
         self._agent = Agent(binds, self._ear, "msilo-lite check")
         credentials = Credentials(config.user, config.secret or "") if config.user else None
         self._route = hidden_route(towards)
@@ -116,6 +116,7 @@ class Enquiry:
         self.pbx = f"{parsed.host}:{parsed.port or 5060}"
         self.source = str(_same_family(self._agent.listening, next_host(towards)))
         self.domain = config.domain[0] if config.domain else parsed.host
+        self._turned_away = self._untrusted()
         self._place = reachable(self._agent.listening, towards)
         self.source_host = _bare_host(self._place)
         "The IP address from which the PBX hears us."
@@ -138,6 +139,14 @@ class Enquiry:
     def strangers(self) -> tuple[str, ...]:
         """Addresses from which something came, and that are not trusted."""
         return tuple(sorted(self._ear.strangers))
+
+    @property
+    def turned_away(self) -> bool:
+        """Whether the daemon has refused somebody meanwhile whom it does not trust."""
+        return self._untrusted() > self._turned_away
+
+    def _untrusted(self) -> int:
+        return self._inbox.counters().get("untrusted", 0) if self._inbox else 0
 
     # -- questions ---------------------------------------------------------------------------------------------------
     def options(self) -> Asked:

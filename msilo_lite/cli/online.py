@@ -68,8 +68,11 @@ def _ports(config: Config) -> Iterator[Finding]:
     """What stands in the way of listening."""
     for one in config.endpoints:
         family = socket.AF_INET6 if ":" in one.host else socket.AF_INET
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        kind = socket.SOCK_DGRAM if str(one).startswith("udp:") else socket.SOCK_STREAM
+        with socket.socket(family, kind) as probe:
             try:
+                if kind == socket.SOCK_STREAM:  # what is left of old connections is in nobody's way
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 probe.bind((one.host, one.port))
             except OSError as error:
                 yield Finding(WRONG, "port", _unbound(one, error))
@@ -77,7 +80,7 @@ def _ports(config: Config) -> Iterator[Finding]:
 
 def _unbound(one: Endpoint, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
-        who = f"`ss -lunp 'sport = :{one.port}'` names it"
+        who = f"`ss -lnp 'sport = :{one.port}'` names it"
         return f"{one} is taken by another program ({who}): end that one, or name another port in bind"
     if error.errno == errno.EADDRNOTAVAIL:
         return f"{one}: this machine has no such address; `ip address` shows those it has, name one in bind"
@@ -103,11 +106,11 @@ def _daemon(config: Config, inbox: Inbox) -> Iterator[Finding]:
     extension = str(facts.get("extension") or "")
     if extension:
         yield Finding(FINE if extension.startswith("registered") else WRONG, "daemon", f"it is {extension}")
-    refused = {user: words for user, words in dict(facts.get("watched") or {}).items() if "refused" in words}
-    for user, words in list(refused.items())[:3]:
+    refused = [(user, said) for user, said in dict(facts.get("watched") or {}).items() if "refused" in said]
+    if refused:
+        user, said = refused[0]
         more = f", and {len(refused) - 1} more" if len(refused) > 1 else ""
-        yield Finding(WRONG, "wake-up", f"its SUBSCRIBE for {user} was {words}{more}")
-        break
+        yield Finding(WRONG, "wake-up", f"its SUBSCRIBE for {user} was {said}{more}")
 
 
 def _pbx(config: Config, uri: str, inbox: Inbox | None, how: Round, *, in_place: bool) -> Iterator[Finding]:
@@ -200,6 +203,9 @@ def _loop(config: Config, enquiry: Enquiry, how: Round) -> Iterator[Finding]:
 def _no_loop(enquiry: Enquiry, how: Round, ours: Asked, code: int) -> Finding:
     if enquiry.strangers:
         words = f"a request came from {', '.join(enquiry.strangers)}, which is not in trusted: add it, if it is the PBX"
+        return Finding(WRONG, "loop", words)
+    if enquiry.turned_away:
+        words = "the daemon refused a request from an address that is not in trusted: is it the PBX? Its log names it"
         return Finding(WRONG, "loop", words)
     user = how.loop
     if code in (401, 407) and not how.password:

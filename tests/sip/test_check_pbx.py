@@ -312,6 +312,17 @@ def test_a_request_from_an_address_that_is_not_trusted(tmp_path: Path, proxy: Ph
     )  # fmt: skip
 
 
+def test_a_daemon_that_does_not_trust_the_pbx(start_kamailio: StartKamailio) -> None:
+    kamailio = start_kamailio()
+    silo = kamailio.silo
+    silo.stop()
+    silo.options = (*silo.options, "--trusted", "192.0.2.0/24")
+    silo.start()
+    found = check(silo.folder, *towards(kamailio.address), "--db-url", silo.db_url, "--loop", "carol", code=2)
+    assert found["loop"][0] == "wrong"
+    assert "an address that is not in trusted" in found["loop"][1]
+
+
 def test_a_text_of_a_stranger_is_never_taken_for_a_check(silo: Silo, phone: PickUp) -> None:
     """Only what was announced is; words alone are mail like any other."""
     alice = phone("alice")

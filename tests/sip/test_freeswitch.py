@@ -61,6 +61,17 @@ def test_away_stored_back_delivered(pair: tuple[FreeSwitch, Silo], handset: Pick
     until(lambda: [row["state"] for row in silo.list_json()] == ["handed over"] * 3, 10, "all are handed over")
 
 
+def test_check_finds_nothing_against_it(pair: tuple[FreeSwitch, Silo]) -> None:
+    switch, silo = pair
+    settings = (*BEHIND[2:], *ACCOUNT, "--set", "domain=home.lan", "--set", "add_date=0", "--set", "max_messages=9")
+    proxy = f"outbound_proxy=sip:{switch.address[0]}:{switch.address[1]}"
+    done = silo.cli("check", *settings, "--set", proxy, "--loop", "bob")
+    assert done.returncode == 0, done.stdout
+    assert "\nok\tloop\t" in done.stdout
+    assert "FreeSWITCH" in done.stdout
+    assert silo.list_json("--all") == []
+
+
 def test_registered_user_gets_it_without_the_silo(pair: tuple[FreeSwitch, Silo], handset: PickUpHandset) -> None:
     switch, silo = pair
     alice, bob = handset("alice"), handset("bob")
