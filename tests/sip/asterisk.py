@@ -18,7 +18,7 @@ from contextlib import closing
 from pathlib import Path
 
 from .peers import ROOT
-from .phone import Address, Phone, Seen
+from .phone import Address, Phone, Seen, answers_options
 from .process import Process, free_port, missing
 
 Files = Callable[[Address], dict[str, str]]
@@ -48,11 +48,19 @@ class Asterisk:
 
     `silo`: where it finds the silo, an address that no phone has. None: the silo is an extension and registers.
     `qualify`: seconds between two OPTIONS to a phone or the silo; 0: everyone who is registered is there.
+    `digest`: the one algorithm in which it asks the silo for its password; empty: MD5, as shipped.
     `files`: other files than those of the example, made when the address is known.
     """
 
     def __init__(
-        self, folder: Path, silo: Address | None, *, port: int = 0, qualify: int = 0, files: Files | None = None
+        self,
+        folder: Path,
+        silo: Address | None,
+        *,
+        port: int = 0,
+        qualify: int = 0,
+        digest: str = "",
+        files: Files | None = None,
     ) -> None:
         self._root = unpacked()
         (self._modules,) = self._root.glob("usr/lib/*/asterisk/modules")
@@ -63,17 +71,17 @@ class Asterisk:
         for name in ("run", "db", "log", "spool"):
             (self._folder / name).mkdir(parents=True)
         shutil.copytree(self._root / "etc/asterisk", self._etc)  # as Debian ships it, but for what follows
-        for name, text in (files(self.address) if files else self._example(silo, qualify)).items():
+        for name, text in (files(self.address) if files else self._example(silo, qualify, digest)).items():
             (self._etc / name).write_text(text)
         self._write("asterisk.conf", "directories", [f"{key} => {place}" for key, place in self._places().items()])
         self._write("modules.conf", "modules", ["autoload = no", *(f"load = {name}.so" for name in MODULES.split())])
         self._write("logger.conf", "logfiles", ["full => notice,warning,error,verbose(3)"])
 
-    def _example(self, silo: Address | None, qualify: int) -> dict[str, str]:
-        return {
-            "pjsip.conf": self._pjsip(silo, qualify),
-            "extensions.conf": (EXAMPLES / "extensions.conf").read_text(),
-        }
+    def _example(self, silo: Address | None, qualify: int, digest: str) -> dict[str, str]:
+        pjsip = self._pjsip(silo, qualify)
+        if digest:
+            pjsip = pjsip.replace("username = silo\n", f"username = silo\nsupported_algorithms_uas = {digest}\n", 1)
+        return {"pjsip.conf": pjsip, "extensions.conf": (EXAMPLES / "extensions.conf").read_text()}
 
     def _pjsip(self, silo: Address | None, qualify: int) -> str:
         text = (EXAMPLES / "pjsip.conf").read_text()
@@ -108,10 +116,7 @@ class Asterisk:
         return self
 
     def _answers(self) -> bool:
-        with Phone("probe") as probe:
-            probe.send(probe.request("OPTIONS", f"{self.address[0]}:{self.address[1]}"), self.address)
-            answer = probe.glance(0.2)
-        return bool(answer and answer.code in (200, 401))  # 503 while it still starts
+        return answers_options(self.address, 200, 401)  # 503 while it still starts
 
     def command(self, line: str) -> str:
         """What a line typed at its console prints, for example "pjsip show contacts"."""

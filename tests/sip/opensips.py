@@ -10,7 +10,7 @@ import signal
 from pathlib import Path
 
 from .peers import ROOT
-from .phone import Address, Phone
+from .phone import Address, answers_options
 from .process import Process, free_port, missing
 
 EXAMPLE = ROOT / "examples" / "opensips" / "opensips.cfg"
@@ -48,10 +48,7 @@ class OpenSips:
         return self
 
     def _answers(self) -> bool:
-        with Phone("probe") as probe:
-            probe.send(probe.request("OPTIONS", f"{self.address[0]}:{self.address[1]}"), self.address)
-            answer = probe.glance(0.2)
-        return bool(answer and answer.code == 200)
+        return answers_options(self.address, 200)
 
     def close(self) -> None:
         if self._process:

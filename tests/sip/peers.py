@@ -23,13 +23,14 @@ import pytest
 from msilo_lite.box.inbox import Inbox
 from tests.waiting import until
 
-from .phone import Address, Phone, Seen
+from .phone import Address, Phone, Seen, answers_options
 from .process import Process, free_port, missing, program
 
 HERE = Path(__file__).parent
 SCENARIOS = HERE / "scenarios"
 ROOT = HERE.parent.parent
 BARESIP_MODULES = (Path("/usr/lib/baresip/modules"), Path("/usr/lib/x86_64-linux-gnu/baresip/modules"))
+KAMAILIO_MODULES = ("lib*/kamailio/modules", "lib/*/kamailio/modules", "local/lib*/kamailio/modules")
 KAMAILIO_TABLES = Path("/usr/share/kamailio/db_sqlite")
 KAMAILIO_CFG = ROOT / "examples" / "kamailio" / "kamailio.cfg"
 
@@ -278,6 +279,8 @@ class Kamailio:
 
     def with_reg_event(self) -> "Kamailio":
         """Before the start: it tells the silo who is registered (RFC 3680), and sends no copies of REGISTERs."""
+        if not any(found for place in KAMAILIO_MODULES for found in Path("/usr").glob(f"{place}/pua_reginfo.so")):
+            missing("no pua_reginfo.so (apt-get install kamailio-presence-modules)")
         database = self._folder / "presence.sqlite"
         with closing(sqlite3.connect(database)) as file:
             for table in ("standard", "presence"):
@@ -296,10 +299,7 @@ class Kamailio:
         return self
 
     def _answers(self) -> bool:
-        with Phone("probe") as probe:
-            probe.send(probe.request("OPTIONS", f"{self.address[0]}:{self.address[1]}"), self.address)
-            answer = probe.glance(0.2)
-        return bool(answer and answer.code == 200)
+        return answers_options(self.address, 200)
 
     @property
     def errors(self) -> str:
