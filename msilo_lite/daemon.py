@@ -12,14 +12,15 @@ import os
 import secrets
 import time
 from collections.abc import Callable
-from functools import lru_cache
-from ipaddress import ip_address
 
 from . import __version__
 from .box.message import Turn
+from .box.quota import Quota
 from .box.silo import Places, Silo
+from .box.space import Space
 from .box.store import Store
 from .errors import Refused, SipError, StoreError
+from .gatekeeper import Gatekeeper
 from .outbound.bindings import USUAL_CONTACT, Bindings
 from .outbound.compose import hidden_route, replay
 from .outbound.courier import Courier
@@ -67,14 +68,16 @@ class Daemon:
         """`serving`: deliver to everybody who can be reached; otherwise only to whom a command names."""
         self._config = config
         self._clock = clock
-        self._networks = config.networks
-        self._store = Store(config.db_file, config.names)
+        self._store = Store(config.db_file, config.names, counted=config.caps.counted, served=serving)
         interrupted = self._store.recover()
         self.agent = Agent(config.endpoints, self, USER_AGENT)
         self._dress = dress_of(config, USER_AGENT)
         places, proxy = Places(config.domain, self.agent.own_hosts()), config.outbound_proxy
         room = 0 if proxy else USUAL_CONTACT
-        self._silo = Silo(self._store, policy_of(config), places, self._dress, room, reading_of(config))
+        policy, space = policy_of(config), Space(config.db_file, config.min_free)
+        quota = Quota(policy, self._store, space.is_short)
+        self._gate = Gatekeeper(config, places.aor)
+        self._silo = Silo(self._store, policy, places, self._dress, room, reading_of(config), quota)
         self._bindings = Bindings(self._store.contacts())
         troubled = {one.owner: one for one in self._store.recipients()}
         extra = extra_of(config)
@@ -88,7 +91,7 @@ class Daemon:
         self._asker = Asker(self.agent, credentials, pbx)
         self._liaison = Liaison(config, self._asker, self._store, self.listening)
         self._reception = Reception(
-            config, self._silo, self._bindings, self._replay, self._scheduler, self._liaison.notified
+            config, self._silo, self._bindings, self._replay, self._scheduler, self._liaison.notified, self._gate
         )
         self._hook = Hook(config.store_hook)
         self._courier = Courier(self._asker, self._hook, lambda name: self._silo.turn.count(name))
@@ -102,7 +105,6 @@ class Daemon:
         self._to_answer: list[tuple[int, int, Headers]] = []
         self._last_commit = time.monotonic()
         self._broken_until = 0.0
-        self._trusts = lru_cache(maxsize=1024)(self._is_trusted)
         self.stopping = False
         self._started = int(clock())
         self._told = ""
@@ -136,13 +138,9 @@ class Daemon:
             self._told = words
 
     # -- the edge calls ----------------------------------------------------------------------------------------------
-    def trusts(self, host: str) -> bool:
-        """Whether requests from this IP address are served."""
-        return self._trusts(host)
-
-    def _is_trusted(self, host: str) -> bool:
-        address = ip_address(host)
-        return any(address in network for network in self._networks)
+    def hears(self, host: str) -> bool:
+        """Whether requests from this IP address are worth a look."""
+        return self._gate.hears(host)
 
     def received(self, request: Incoming) -> None:
         """A request arrived: it is answered in this turn."""
@@ -227,8 +225,8 @@ class Daemon:
                 self.agent.answer(incoming.handle, 500)
 
     def _refuse(self, incoming: Incoming, refusal: Refused) -> None:
-        self._silo.turn.count(f"refused_{refusal.status}")
-        log.info("%s:%d refused %d: %s", incoming.host, incoming.port, refusal.status, refusal.reason)
+        self._silo.turn.count(refusal.counter)
+        self._gate.note(incoming, refusal, self._clock())
         self.agent.answer(incoming.handle, refusal.status, refusal.headers)
 
     # -- time --------------------------------------------------------------------------------------------------------
@@ -309,7 +307,7 @@ class Daemon:
         """Hand one replay to the edge; identity claims go to trusted addresses only."""
         way = send.way
         host = next_host(parse_address(way.routes[0]).uri if way.routes else way.target)
-        trusted = is_literal(host) and self.trusts(host)
+        trusted = is_literal(host) and self._gate.trusts(host)
         # a Call-ID of its own for each attempt: some agents never answer one that they have answered already
         call_id = f"{secrets.token_hex(12)}@msilo-lite"
         outgoing = replay(

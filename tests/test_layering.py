@@ -14,20 +14,34 @@ PACKAGE = Path(__file__).parent.parent / "msilo_lite"
 RANKS: tuple[tuple[str, ...], ...] = (
     ("__init__", "errors"),
     # values, and the rules about them
-    ("address", "delivery", "due", "schema", "lock", "phone", "pjsip", "kamailio"),
+    ("address", "delivery", "due", "schema", "lock", "phone", "pjsip", "kamailio", "bucket", "space", "privacy"),
     ("policy", "words", "message", "scheduler", "views", "digest"),
     # text of a request, rows of a file, words for a person
-    ("wire", "rows", "reasons", "engine", "hook", "presence"),
+    ("wire", "rows", "reasons", "engine", "hook", "presence", "verifier"),
     # what a request asks for, what a replay looks like; the edges
-    ("pseudo", "control", "compose", "registration", "statements", "agent", "dialog", "extension"),
+    (
+        "pseudo",
+        "control",
+        "compose",
+        "registration",
+        "statements",
+        "agent",
+        "dialog",
+        "extension",
+        "access",
+        "limits",
+        "usage",
+    ),
     # the file as the daemon sees it, and as the commands do
     ("parameters", "bindings", "store", "inbox", "subscription", "asker"),
     # the box
-    ("config", "silo", "notice", "api", "transfer", "watch"),
+    ("config", "quota", "notice", "transfer", "watch"),
+    ("silo", "api"),
     ("sources", "ways", "terms", "setup", "liaison"),
     ("lanes",),
     ("replay",),
     # the parts meet
+    ("gatekeeper",),
     ("reception", "checks", "options"),
     ("courier", "upkeep", "demo"),
     ("daemon",),
@@ -46,8 +60,8 @@ FOREIGN = {
     "typer": {"app", "commands", "intake", "options"},
     "dateparser": {"words"},
     "sipmessage": {"address", "phone"},
-    "pydantic": {"config", "parameters", "sources"},
-    "pydantic_settings": {"config", "sources"},
+    "pydantic": {"access", "config", "limits", "parameters", "sources"},
+    "pydantic_settings": {"access", "config", "sources"},
     "platformdirs": {"config"},
 }
 NOT_PURE = {"asyncio", "fcntl", "logging", "os", "random", "secrets", "select", "signal", "socket", "sqlite3",
@@ -55,7 +69,7 @@ NOT_PURE = {"asyncio", "fcntl", "logging", "os", "random", "secrets", "select", 
 CORE = (
     "address", "delivery", "due", "message", "policy", "wire", "pseudo", "control", "compose", "registration",
     "bindings", "reasons", "scheduler", "silo", "notice", "ways", "lanes", "replay", "terms", "kamailio",
-    "digest", "presence", "dialog", "subscription", "watch", "extension",
+    "digest", "presence", "dialog", "subscription", "watch", "extension", "verifier", "bucket", "quota", "privacy",
 )  # fmt: skip
 MODULES = sorted(file for file in PACKAGE.rglob("*.py") if file.parent == PACKAGE or file.stem != "__init__")
 FILE = {file.stem: file for file in MODULES}
@@ -120,7 +134,7 @@ def test_only_views_prints_and_only_the_edge_logs() -> None:
                 if isinstance(node, ast.Name) and node.id == "print"}  # fmt: skip
     logging = {file.stem for file in MODULES if ("logging", False) in imports(file)}
     assert printing == set()
-    assert logging == {"courier", "daemon", "hook", "liaison", "reception", "serving", "agent", "upkeep"}
+    assert logging == {"courier", "daemon", "hook", "liaison", "reception", "serving", "agent", "upkeep", "gatekeeper"}
 
 
 @pytest.mark.parametrize("file", MODULES, ids=lambda file: file.stem)

@@ -16,6 +16,7 @@ from typing import Any
 
 from ..errors import StoreError
 from ..sip.address import Aor
+from . import usage
 from .delivery import WAITING, State
 from .engine import atomic, connect, migrate, open_engine, translated
 from .message import Contact, Recipient, Settled, Turn, Waiting, Wish
@@ -42,7 +43,8 @@ ID_MARK = "last_silo_id"
 class Store:
     """The file. Every method may raise StoreError."""
 
-    def __init__(self, file: Path, names: Names | None = None) -> None:
+    def __init__(self, file: Path, names: Names | None = None, *, counted: bool = False, served: bool = False) -> None:
+        """`counted`: `usage` is wanted. `served`: we are the daemon, and may stop the counting where it is not."""
         self.file = file
         self._silo = silo_table(names or Names())
         self._sql = statements(names or Names())
@@ -52,6 +54,7 @@ class Store:
                 migrate(connection, self._silo)
             engine.dispose()
             self._c = connect(file, create=False)
+            usage.keep(self._c, names or Names(), wanted=counted, only_more=not served)
         self._c.row_factory = sqlite3.Row
         self._seen = -1
         self._next_silo = self._next_ledger = 0
@@ -205,6 +208,12 @@ class Store:
         with translated("cannot read"):
             rows = self._run(self._sql.alive, user=owner.user, host=owner.host, now=now, most=most)
             return len(rows.fetchall())
+
+    def usage(self, owner: Aor) -> tuple[int, int]:
+        """Messages and bytes that wait for an owner, those included that are over; two empty names: for everybody."""
+        with translated("cannot read"):
+            row = self._run(self._sql.usage, user=owner.user, host=owner.host).fetchone()
+        return (int(row[0]), int(row[1])) if row else (0, 0)
 
     def knows(self, key: bytes) -> bool:
         """Whether a request was taken before."""

@@ -165,6 +165,8 @@ def config_show(json: AsJson = False, config: ConfigFile = None, db_url: DbUrl =
     dumped = loaded.config.model_dump(mode="json")
     dumped["peer"] = [{key: value for key, value in one.items() if value is not None} for one in dumped["peer"]]
     values = {name: dumped[name] for name in in_order()}
+    accounts = tuple(map(str, loaded.config.account))
+    values["account"] = accounts if not json else [{"name": name} for name in accounts]
     values["peer"] = tuple(map(str, loaded.config.peer)) if not json else values["peer"]
     if json:
         views.as_json({key: {"value": value, "from": loaded.origins[key]} for key, value in values.items()})

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from ..box.inbox import Inbox
 from ..box.lock import is_served
-from ..errors import MsiloError, NotFound, NotOurs, StoreError
+from ..errors import ConfigError, MsiloError, NotFound, NotOurs, StoreError
+from ..settings.access import algorithms_of
 from ..settings.config import Config
 from ..settings.sources import Loaded
 
@@ -44,8 +45,7 @@ def _traps(config: Config) -> Iterator[Finding]:
         zone = datetime.fromtimestamp(time.time()).astimezone().tzname()
         words = f"texts are changed: their first words tell when they were written, in this machine's time ({zone}), "
         yield Finding(WARNING, "add_date", words + "and no zone is named; add_date = 0 leaves them as they came")
-    if not config.max_messages:
-        yield Finding(WARNING, "max_messages", "0 is no limit: anybody who may write to a user can fill the disk")
+    yield from _access(config)
     if config.snd_time_avp and not config.send_time:
         yield Finding(WRONG, "send_time", "0: requests with a send time are refused (400); set it to 10, say")
     if bool(config.from_address) != bool(config.offline_message):
@@ -56,6 +56,27 @@ def _traps(config: Config) -> Iterator[Finding]:
     if config.skip_notification_flag >= 0 and not any(peer.control for peer in config.peer):
         words = "no peer has control = true, so nobody can set a flag in X-MSilo-Flags"
         yield Finding(WARNING, "skip_notification_flag", words)
+
+
+def _access(config: Config) -> Iterator[Finding]:
+    """Who may come in, and how much of it is taken."""
+    limits = (config.max_messages, config.max_bytes, config.max_total_messages, config.max_total_bytes, config.min_free)
+    if not any(limits):
+        yield Finding(WARNING, "min_free", "no limit is set: anybody who may write to a user can fill the disk")
+    if not config.has_accounts:
+        return
+    try:
+        accounts = config.accounts()
+        for name in accounts:
+            config.aor_of_account(name)
+        algorithms = algorithms_of(accounts)
+    except ConfigError as error:
+        yield Finding(WRONG, "accounts", str(error))
+        return
+    yield Finding(FINE, "accounts", f"{len(accounts)} in the realm {config.realm_of_accounts}")
+    if "SHA-256" not in algorithms:
+        words = "one of them has no SHA-256, so all are asked for MD5; `msilo-lite account set NAME` makes both"
+        yield Finding(WARNING, "accounts", words)
 
 
 def _database(config: Config) -> Iterator[Finding]:

@@ -71,3 +71,36 @@ class OpenLane:
     "Commands that wait for the end of this run."
     room: int | None = None
     "Messages it may still send; None: all."
+    fed: bool = False
+    "It has had its turn: where others wait for a place, it goes to the end of the line."
+
+
+class Line:
+    """Who waits for a place: owners that were called, in order, and lanes that had a turn and have more to send.
+
+    The two take turns as well, so that neither a stream of wake-ups nor a few large boxes keep the other waiting.
+    """
+
+    def __init__(self) -> None:
+        self.called: dict[Aor, Call] = {}
+        self.paused: dict[Aor, OpenLane] = {}
+        self._resume = False
+
+    def __bool__(self) -> bool:
+        return bool(self.called or self.paused)
+
+    def __len__(self) -> int:
+        return len(self.called) + len(self.paused)
+
+    def next(self) -> OpenLane:
+        """Whose turn it is; only where somebody waits."""
+        resume = not self.called
+        if self.called and self.paused:
+            resume, self._resume = self._resume, not self._resume
+        if resume:
+            lane = self.paused.pop(next(iter(self.paused)))
+            lane.fed = False
+            return lane
+        owner = next(iter(self.called))
+        call = self.called.pop(owner)
+        return OpenLane(owner, wishes=call.wishes, room=call.room, recheck=call.recheck)

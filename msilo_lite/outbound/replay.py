@@ -18,11 +18,13 @@ from ..box.silo import Silo
 from ..errors import SipError
 from ..sip.address import Aor
 from ..sip.wire import Answer, redirect, retry_after
-from .lanes import Call, Flight, OpenLane, Send
+from .lanes import Call, Flight, Line, OpenLane, Send
 from .ways import Way, Ways
 
 CLAIM = 64
 "Messages a lane claims in one commit."
+SHORT_CLAIM = 16
+"The same where others wait for a place."
 STOPPED, SEEN = "the daemon was stopped", "seen again, about to be tried"
 BACK = "it came back, its phone was away"
 CAME_BACK = Verdict(Event.MISSED, Then.STOP)
@@ -48,7 +50,8 @@ class Replay:
         self._troubled = troubled
         self._lanes: dict[Aor, OpenLane] = {}
         self._flights: dict[int, Flight] = {}
-        self._queue: dict[Aor, Call] = {}
+        self._line = Line()
+        self._queue = self._line.called
         "Owners that wait for a lane, in order."
         self._hungry: dict[Aor, OpenLane] = {}
         "Lanes that need to claim more."
@@ -77,7 +80,12 @@ class Replay:
     @property
     def ready_to_claim(self) -> bool:
         """Whether `claim` would find something to do."""
-        return bool(self._hungry) or bool(self._queue and len(self._lanes) < self._most)
+        return bool(self._hungry) or bool(self._line and self._places)
+
+    @property
+    def _places(self) -> int:
+        """How many more lanes may be open."""
+        return self._most - len(self._lanes) + len(self._line.paused)
 
     def expect(self, owner: Aor, at: int, words: str = SEEN) -> None:
         """An owner is to be tried at `at`, UTC seconds, also if the daemon dies before: it is on disk."""
@@ -133,15 +141,20 @@ class Replay:
             for owner in list(self._queue):
                 words = f"the proxy refuses us ({self.alarm})"
                 self._put_off(owner, self._queue.pop(owner).wishes, words, self.held_until)
-        while self._queue and len(self._lanes) < self._most:
-            owner = next(iter(self._queue))
-            call = self._queue.pop(owner)
-            lane = OpenLane(owner, wishes=call.wishes, room=call.room, recheck=call.recheck)
-            self._lanes[owner] = self._hungry[owner] = lane
+        self._give_way()
+        while self._line and self._places > 0:
+            lane = self._line.next()
+            self._lanes[lane.owner] = self._hungry[lane.owner] = lane
         for lane in list(self._hungry.values()):
             if self._silo.unwritten(lane.owner):
                 continue
             self._claim_for(lane, now)
+
+    def _give_way(self) -> None:
+        """Lanes that had their turn leave their places to those that wait: a large box must not keep others out."""
+        wanted = len(self._line) - self._places
+        for lane in [one for one in self._hungry.values() if one.fed][: max(0, wanted)]:
+            self._line.paused[lane.owner] = self._hungry.pop(lane.owner)
 
     def _claim_for(self, lane: OpenLane, now: int) -> None:
         """The next messages of a lane that has none left, or its end."""
@@ -152,7 +165,8 @@ class Replay:
         if lane.room == 0 and lane.again:  # its limit is used up, and somebody else has called meanwhile
             self._grant(lane.wishes, {"delivered": lane.delivered, "reason": ""})
             lane.wishes, lane.room, lane.delivered, lane.again = lane.again.wishes, lane.again.room, 0, None
-        most = CLAIM if lane.room is None else min(CLAIM, lane.room)
+        turn = SHORT_CLAIM if self._line else CLAIM
+        most = turn if lane.room is None else min(turn, lane.room)
         found = self._silo.begin(lane.owner, lane.cursor, most, now) if most else []
         if not found and lane.recheck and most:
             lane.recheck = False
@@ -162,6 +176,7 @@ class Replay:
             self._finish(lane, now)
             return
         lane.cursor = max(lane.cursor, found[-1].silo_id)
+        lane.fed = True
         lane.seen.update(item.silo_id for item in found)
         lane.queue.extend(found)
         if lane.room is not None:
@@ -183,13 +198,14 @@ class Replay:
     def stop(self, now: int, settling: tuple[Aor, ...] = ()) -> None:
         """Begin nothing more; who was woken for nothing is tried at the next start."""
         self._stopped = now
-        for owner in (*self._queue, *self._hungry, *settling):
+        for owner in (*self._queue, *self._line.paused, *self._hungry, *settling):
             self._note(Recipient(owner, now, 0, None, STOPPED))
         for lane in self._lanes.values():
             self._silo.release(lane.queue, now)
             lane.queue.clear()
-        for owner in self._hungry:
+        for owner in (*self._hungry, *self._line.paused):
             del self._lanes[owner]
+        self._line.paused.clear()
         self._queue.clear()
         self._hungry.clear()
 
@@ -358,6 +374,7 @@ class Replay:
         self._silo.release(lane.queue, now)
         self._lanes.pop(lane.owner, None)
         self._hungry.pop(lane.owner, None)
+        self._line.paused.pop(lane.owner, None)
         if lane.again and not self._stopped:  # the phone registered again meanwhile, perhaps somewhere else
             self._queue[lane.owner] = Call(lane.wishes + lane.again.wishes, lane.again.room, lane.recheck)
             return

@@ -21,6 +21,8 @@ from ..errors import ConfigError
 from .config import Config, default_file
 
 ENV_PREFIX = "MSILO_"
+SECRETS = ("password", "account")
+"Settings whose values are never shown."
 OTHERS = ("config", "require_peers")
 "Variables with our prefix that are no settings: the file's name, and one that the tests read."
 
@@ -120,4 +122,6 @@ def _blame(error: ValidationError, origins: Mapping[str, str]) -> NoReturn:
     words = str(first["msg"]).removeprefix("Value error, ")
     value = first["input"]
     given = ", ".join(map(str, value)) if isinstance(value, tuple | list) else repr(value)
+    if key in SECRETS:
+        raise ConfigError(f"{key} (from {origin}): {words}") from None  # neither words nor cause show what was given
     raise ConfigError(f"{key} = {given} (from {origin}): {words}") from error

@@ -134,13 +134,12 @@ class Request:
                 return value
         return None
 
-    def without(self, prefix: str) -> Request:
+    def without(self, *prefixes: str) -> Request:
         """The same request as if headers whose names begin so were not there."""
-        if not any(key.startswith(prefix) for key, _ in self.headers):
+        if not any(key.startswith(prefixes) for key, _ in self.headers):
             return self
-        left = [
-            (pair, name) for pair, name in zip(self.headers, self.names, strict=True) if not pair[0].startswith(prefix)
-        ]
+        pairs = zip(self.headers, self.names, strict=True)
+        left = [(pair, name) for pair, name in pairs if not pair[0].startswith(prefixes)]
         return replace(self, headers=tuple(pair for pair, _ in left), names=tuple(name for _, name in left))
 
     def all(self, name: str) -> list[str]:

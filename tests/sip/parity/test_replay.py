@@ -23,7 +23,6 @@ KEPT = (
     "History-Info: <sip:bob@home.lan>;index=1",
     "Resource-Priority: wps.3",
     'P-Asserted-Identity: "Alice" <sip:alice@home.lan>',
-    "P-Preferred-Identity: <sip:alice@home.lan>",
     "Privacy: none",
 )
 DROPPED = (
