@@ -17,7 +17,7 @@ from ipaddress import IPv6Address, IPv6Network, ip_address
 from .box.bucket import Buckets
 from .box.silo import Source
 from .errors import BadRequest, ConfigError, Refused, Rejected
-from .settings.access import Rights, algorithms_of
+from .settings.access import Rights
 from .settings.config import Config
 from .settings.control import REPLAYED
 from .sip.address import Aor, parse_address
@@ -59,7 +59,7 @@ class Gatekeeper:
         if not accounts:
             raise ConfigError("accounts_file names no account; `msilo-lite account set NAME` writes one")
         users = {name: config.aor_of_account(name) for name in accounts}
-        algorithms = algorithms_of(accounts)
+        algorithms = config.algorithms(accounts)
         return users, Verifier(config.realm_of_accounts, accounts, algorithms, self._key, config.nonce_time)
 
     # -- at the edge -------------------------------------------------------------------------------------------------

@@ -91,7 +91,7 @@ def _size(names: Names, row: str = "") -> str:
     """Bytes of body and kept headers, as `message.size_of` counts them."""
     before = f"{row}." if row else ""
     parts = (names.sc_body, names.sc_stored_hdrs)
-    return " + ".join(f"coalesce(length(CAST({before}{_quoted(part)} AS BLOB)), 0)" for part in parts)
+    return "(" + " + ".join(f"coalesce(length(CAST({before}{_quoted(part)} AS BLOB)), 0)" for part in parts) + ")"
 
 
 def _quoted(name: str) -> str:

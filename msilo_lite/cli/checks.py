@@ -13,7 +13,6 @@ from pathlib import Path
 from ..box.inbox import Inbox
 from ..box.lock import is_served
 from ..errors import ConfigError, MsiloError, NotFound, NotOurs, StoreError
-from ..settings.access import algorithms_of
 from ..settings.config import Config
 from ..settings.sources import Loaded
 
@@ -69,12 +68,12 @@ def _access(config: Config) -> Iterator[Finding]:
         accounts = config.accounts()
         for name in accounts:
             config.aor_of_account(name)
-        algorithms = algorithms_of(accounts)
+        algorithms = config.algorithms(accounts)
     except ConfigError as error:
         yield Finding(WRONG, "accounts", str(error))
         return
     yield Finding(FINE, "accounts", f"{len(accounts)} in the realm {config.realm_of_accounts}")
-    if "SHA-256" not in algorithms:
+    if "SHA-256" in config.auth_algorithms and "SHA-256" not in algorithms:
         words = "one of them has no SHA-256, so all are asked for MD5; `msilo-lite account set NAME` makes both"
         yield Finding(WARNING, "accounts", words)
 

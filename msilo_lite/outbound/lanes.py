@@ -72,7 +72,7 @@ class OpenLane:
     room: int | None = None
     "Messages it may still send; None: all."
     fed: bool = False
-    "It has had its turn: where others wait for a place, it goes to the end of the line."
+    "It has had its turn and may have more: where others wait for a place, it goes to the end of the line."
 
 
 class Line:

@@ -176,7 +176,7 @@ class Replay:
             self._finish(lane, now)
             return
         lane.cursor = max(lane.cursor, found[-1].silo_id)
-        lane.fed = True
+        lane.fed = len(found) == most  # else it is about to end
         lane.seen.update(item.silo_id for item in found)
         lane.queue.extend(found)
         if lane.room is not None:

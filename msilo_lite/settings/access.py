@@ -98,6 +98,9 @@ class Access(BaseModel):
         None, description="File (0600) of more of them, a line each: name:password, or name:realm:HA1 as htdigest does."
     )
     realm: str = Field("", description="Realm of their passwords; empty: the first domain.")
+    auth_algorithms: Annotated[tuple[str, ...], NoDecode] = Field(
+        STRONGEST_FIRST, description="What we ask them for, in this order; MD5 alone for phones that read one question."
+    )
     nonce_time: int = Field(300, ge=10, le=86400, description="Seconds for which an answer to our challenge is good.")
     auth_failures: int = Field(
         10, ge=1, le=10000, description="Wrong passwords a minute from one address; more of it gets 503 for a while."
@@ -115,6 +118,19 @@ class Access(BaseModel):
         for one in found:
             if isinstance(one, dict) and (wrong := one.keys() - Account.model_fields.keys()):
                 raise ValueError(f"{min(wrong)} is not a key of an account; {', '.join(Account.model_fields)} are")
+        return found
+
+    @field_validator("auth_algorithms", mode="before")
+    @classmethod
+    def _split_algorithms(cls, value: Any) -> Any:
+        return tuple(item.strip() for item in value.split(",") if item.strip()) if isinstance(value, str) else value
+
+    @field_validator("auth_algorithms")
+    @classmethod
+    def _check_algorithms(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        found = tuple(dict.fromkeys(one.upper() for one in value))
+        if not found or set(found) - set(STRONGEST_FIRST):
+            raise ValueError(f"write one or more of {', '.join(STRONGEST_FIRST)}")
         return found
 
     @field_validator("realm")
@@ -160,6 +176,16 @@ class Access(BaseModel):
             found[one.name] = one.secrets(realm)
         return found
 
+    def algorithms(self, accounts: Mapping[str, Mapping[str, str]]) -> tuple[str, ...]:
+        """What we ask for: what every account can answer, for a longer list would tell who exists.
+
+        Raises ConfigError where they have none of ours in common.
+        """
+        common = [one for one in self.auth_algorithms if all(one in secrets for secrets in accounts.values())]
+        if not common:
+            raise ConfigError("the accounts have no algorithm of auth_algorithms in common: give each its password")
+        return tuple(common)
+
     def aor_of_account(self, name: str) -> Aor:
         """Whose address an account is for. Raises ConfigError for one of another domain."""
         try:
@@ -169,17 +195,6 @@ class Access(BaseModel):
         if aor.host not in self.domains_of_accounts:
             raise ConfigError(f"account {name}: {aor.host} is not a domain of ours")
         return aor
-
-
-def algorithms_of(accounts: Mapping[str, Mapping[str, str]]) -> tuple[str, ...]:
-    """What every account can answer: who asks for more than one of them can would tell who exists.
-
-    Raises ConfigError where they have none in common.
-    """
-    common = [one for one in STRONGEST_FIRST if all(one in secrets for secrets in accounts.values())]
-    if not common:
-        raise ConfigError("the accounts have no algorithm in common: give each both of its HA1s, or its password")
-    return tuple(common)
 
 
 def read_accounts(file: Path, realm: str) -> list[Account]:
