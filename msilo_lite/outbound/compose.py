@@ -12,7 +12,8 @@ from datetime import datetime
 from ..box.message import Message, Waiting
 from ..box.policy import MAX_REQUEST, RECEIVE_BUFFER, sip_date
 from ..errors import BadRequest
-from ..sip.wire import Outgoing, kept_lines, media_type, octets
+from ..settings.control import PATH
+from ..sip.wire import Outgoing, bad_header, kept_lines, media_type, octets
 from .privacy import ANONYMOUS, hides_sender, shown
 
 FRAME = len("MESSAGE  SIP/2.0\r\nMax-Forwards: 70\r\nFrom: ;tag=\r\nTo: \r\nCall-ID: \r\nCSeq: 1 MESSAGE\r\n") + 32
@@ -66,7 +67,7 @@ def replay(
     `trusted`: the next hop may see who the sender is, whatever he asked for. `extra`: header lines of `extra_hdrs`,
     which give way where there is no room. `now`: UTC seconds, for reminders that are late.
     """
-    message, kept = item.message, kept_lines(item.message.kept)
+    message, kept = item.message, repeated(item.message.kept)
     hidden = hides_sender(kept, trusted=trusted)
     headers = [("Date", sip_date(message.due or message.arrived)), ("X-MSilo-ID", item.msilo_id)]
     if message.due and now - message.due > LATE:
@@ -87,6 +88,11 @@ def replay(
         prefix(message, dress) + message.body,
         routes,
     )
+
+
+def repeated(block: str) -> list[tuple[str, str]]:
+    """The kept headers that a replay repeats: rows of other programs may name some that are ours to make."""
+    return [(name, value) for name, value in kept_lines(block) if name == PATH or not bad_header(name, value)]
 
 
 def _has_room(message: Message, dress: Dress, target: str, routes: tuple[str, ...], extra: str) -> bool:

@@ -225,6 +225,8 @@ class Agent:
 
     def _create(self, message: Outgoing) -> P:
         """The request as PJSIP's own tx_data, ours to send or to give back."""
+        if flaw := message.flaw():
+            raise SipError(flaw, permanent=True)
         hop = parse_address(message.routes[0]).uri if message.routes else message.target
         selector = self._selector_for(hop)
         data = self._create_bare(message)
