@@ -14,7 +14,21 @@ PACKAGE = Path(__file__).parent.parent / "msilo_lite"
 RANKS: tuple[tuple[str, ...], ...] = (
     ("__init__", "errors"),
     # values, and the rules about them
-    ("address", "delivery", "due", "schema", "lock", "phone", "pjsip", "kamailio", "bucket", "space", "privacy"),
+    (
+        "address",
+        "delivery",
+        "due",
+        "schema",
+        "lock",
+        "phone",
+        "pjsip",
+        "kamailio",
+        "pace",
+        "pacing",
+        "bucket",
+        "space",
+        "privacy",
+    ),
     ("policy", "words", "message", "scheduler", "views", "digest"),
     # text of a request, rows of a file, words for a person
     ("wire", "rows", "reasons", "engine", "hook", "presence", "verifier"),
@@ -28,6 +42,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
         "agent",
         "dialog",
         "extension",
+        "lookup",
         "access",
         "limits",
         "usage",
@@ -60,7 +75,7 @@ FOREIGN = {
     "typer": {"app", "commands", "intake", "options"},
     "dateparser": {"words"},
     "sipmessage": {"address", "phone"},
-    "pydantic": {"access", "config", "limits", "parameters", "sources"},
+    "pydantic": {"access", "config", "limits", "pacing", "parameters", "sources"},
     "pydantic_settings": {"access", "config", "sources"},
     "platformdirs": {"config"},
 }
@@ -68,7 +83,7 @@ NOT_PURE = {"asyncio", "fcntl", "logging", "os", "random", "secrets", "select", 
             "subprocess", "tempfile", "threading", "time"}  # fmt: skip
 CORE = (
     "address", "delivery", "due", "message", "policy", "wire", "pseudo", "control", "compose", "registration",
-    "bindings", "reasons", "scheduler", "silo", "notice", "ways", "lanes", "replay", "terms", "kamailio",
+    "bindings", "reasons", "pace", "scheduler", "silo", "notice", "ways", "lanes", "replay", "terms", "kamailio",
     "digest", "presence", "dialog", "subscription", "watch", "extension", "verifier", "bucket", "quota", "privacy",
 )  # fmt: skip
 MODULES = sorted(file for file in PACKAGE.rglob("*.py") if file.parent == PACKAGE or file.stem != "__init__")

@@ -18,7 +18,7 @@ from ..errors import StoreError
 from ..sip.address import Aor
 from . import usage
 from .delivery import WAITING, State
-from .engine import atomic, connect, migrate, open_engine, translated
+from .engine import atomic, connect, empty_log, migrate, open_engine, translated
 from .message import Contact, Recipient, Settled, Turn, Waiting, Wish
 from .rows import (
     adopted_row,
@@ -57,6 +57,8 @@ class Store:
             usage.keep(self._c, names or Names(), wanted=counted, only_more=not served)
         self._c.row_factory = sqlite3.Row
         self._seen = -1
+        self._remains = False
+        "Whether the log may still hold text that was taken out of the box."
         self._next_silo = self._next_ledger = 0
         made = self._one("SELECT sql FROM sqlite_master WHERE type = 'table' AND name = :name", name=self._silo.name)
         self.foreign = "AUTOINCREMENT" not in str(made).upper()
@@ -177,6 +179,7 @@ class Store:
         self._each(self._sql.settle, passing)
         self._each(self._sql.finish, ended)
         self._each(self._sql.delete_silo, boxes)
+        self._remains |= bool(boxes)
 
     def _write_rest(self, turn: Turn) -> None:
         gone = [{"user": a.user, "host": a.host} for a, r in turn.recipients.items() if r is None]
@@ -291,18 +294,22 @@ class Store:
             rows = self._run(self._sql.ripened, since=since[0], last=since[1], now=now, most=most)
             return [(Aor(user, host), (at, number)) for user, host, at, number in rows]
 
-    def owners(self, most: int) -> list[Aor]:
-        """Owners with something in their box, one look-up in an index for each."""
+    def owners(self, most: int, now: int, after: Aor | None = None) -> list[Aor]:
+        """Owners of messages that may be sent, in order, after one of them; one look-up in an index for each."""
         found: list[Aor] = []
         with translated("cannot read"):
-            user, host = "", ""
+            user, host = (after.user, after.host) if after else ("", "")
             while len(found) < most:
-                row = self._run(self._sql.next_owner, user=user, host=host).fetchone()
+                row = self._run(self._sql.next_owner, user=user, host=host, now=now).fetchone()
                 if row is None:
                     break
                 user, host = row
                 found.append(Aor(user, host))
         return found
+
+    def mark(self) -> tuple[int, int]:
+        """Another one when anybody has written since: ourselves, or another process."""
+        return self._c.total_changes, self.data_version()
 
     def recipients(self) -> list[Recipient]:
         """Every owner that could not be reached, for the start."""
@@ -344,6 +351,11 @@ class Store:
             gone = self._run(self._sql.prune, before=before, most=most).rowcount
             self._run(self._sql.forget_wishes, before=before)
             return gone
+
+    def scrub(self) -> None:
+        """Leave nothing readable of what was taken out of the box; does nothing where nothing was."""
+        with translated("cannot scrub"):
+            self._remains = self._remains and not empty_log(self._c)
 
     def tell(self, name: str, value: str) -> None:
         """Leave a word about the daemon for `status`."""

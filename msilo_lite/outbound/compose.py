@@ -12,8 +12,7 @@ from datetime import datetime
 from ..box.message import Message, Waiting
 from ..box.policy import MAX_REQUEST, RECEIVE_BUFFER, sip_date
 from ..errors import BadRequest
-from ..settings.control import PATH
-from ..sip.wire import Outgoing, bad_header, kept_lines, media_type, octets
+from ..sip.wire import HIDDEN, PATH, Outgoing, bad_header, kept_lines, media_type, octets
 from .privacy import ANONYMOUS, hides_sender, shown
 
 FRAME = len("MESSAGE  SIP/2.0\r\nMax-Forwards: 70\r\nFrom: ;tag=\r\nTo: \r\nCall-ID: \r\nCSeq: 1 MESSAGE\r\n") + 32
@@ -24,8 +23,6 @@ CALL_ID = 40
 "Bytes the Call-ID of a replay may have, where it is ours."
 MSILO_ID = 32
 "Bytes an X-MSilo-ID may have: 15 for the number, a dash and 16 random ones."
-HIDDEN = ";hide>"
-"End of a Route that PJSIP follows and does not write."
 LATEST = 2**40
 "A time of another program's row beyond this is no time that a calendar has."
 LATE = 60

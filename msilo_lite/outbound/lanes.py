@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from ..box.message import Waiting
 from ..sip.address import Aor
 from .ways import Way
+
+REMEMBERED = 10_000
+"Messages with a doubtful answer that are remembered."
 
 
 @dataclass(slots=True)
@@ -20,9 +24,12 @@ class Call:
     "Messages to send at the most; None: all."
     recheck: bool = False
     "Something fell due meanwhile, which the limit must not leave behind."
+    by_timer: bool = False
+    "Whether only the timer wants it."
 
-    def join(self, wish: int | None, most: int) -> None:
+    def join(self, wish: int | None, most: int, *, timer: bool = False) -> None:
         """One more wants the same."""
+        self.by_timer = timer
         self.wishes += [wish] if wish else []
         self.room = None if not most or self.room is None else max(self.room, most)
 
@@ -73,27 +80,79 @@ class OpenLane:
     "Messages it may still send; None: all."
     fed: bool = False
     "It has had its turn and may have more: where others wait for a place, it goes to the end of the line."
+    by_timer: bool = False
+    "Whether only the timer wanted it opened."
+
+    @classmethod
+    def of(cls, owner: Aor, call: Call) -> OpenLane:
+        """The lane that a call asks for."""
+        return cls(owner, wishes=call.wishes, room=call.room, recheck=call.recheck, by_timer=call.by_timer)
+
+
+class Doubts:
+    """Answers in a row that may have been for one message alone; a restart begins anew, which keeps the order."""
+
+    def __init__(self) -> None:
+        self._of: dict[int, int] = {}
+
+    def count(self, silo_id: int, *, doubtful: bool) -> int:
+        """One more answer to a message; how many in a row were doubtful."""
+        doubts = self._of.pop(silo_id, 0) + 1
+        if not doubtful:
+            return 0
+        self._of[silo_id] = doubts
+        if len(self._of) > REMEMBERED:  # those that were purged never come again
+            del self._of[next(iter(self._of))]
+        return doubts
+
+
+def by_timer(calls: Iterable[Call | OpenLane]) -> int:
+    """How many of them only the timer wanted."""
+    return sum(one.by_timer for one in calls)
 
 
 class Line:
-    """Who waits for a place: owners that were called, in order, and lanes that had a turn and have more to send.
+    """Who has a place, and who waits for one: owners that were called, and lanes that had a turn and have more to send.
 
-    The two take turns as well, so that neither a stream of wake-ups nor a few large boxes keep the other waiting.
+    Those two take turns as well, so that neither a stream of wake-ups nor a few large boxes keep the other waiting.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
+        """`most`: places."""
+        self._most = most
+        self.open: dict[Aor, OpenLane] = {}
+        "Lanes with a place, and those that wait for their next turn."
+        self.hungry: dict[Aor, OpenLane] = {}
+        "Lanes that need to claim more."
         self.called: dict[Aor, Call] = {}
+        "Owners that wait for a lane, in order."
         self.paused: dict[Aor, OpenLane] = {}
         self._resume = False
 
-    def __bool__(self) -> bool:
+    @property
+    def waits(self) -> bool:
+        """Whether anybody waits for a place."""
         return bool(self.called or self.paused)
 
-    def __len__(self) -> int:
-        return len(self.called) + len(self.paused)
+    @property
+    def ready(self) -> bool:
+        """Whether there is a lane that may claim."""
+        return bool(self.hungry) or (self.waits and self._free > 0)
 
-    def next(self) -> OpenLane:
-        """Whose turn it is; only where somebody waits."""
+    @property
+    def _free(self) -> int:
+        return self._most - len(self.open) + len(self.paused)
+
+    def move_up(self) -> None:
+        """Lanes that had their turn leave their places to those that wait: a large box must not keep others out."""
+        wanted = len(self.called) + len(self.paused) - self._free
+        for lane in [one for one in self.hungry.values() if one.fed][: max(0, wanted)]:
+            self.paused[lane.owner] = self.hungry.pop(lane.owner)
+        while self.waits and self._free > 0:
+            lane = self._next()
+            self.open[lane.owner] = self.hungry[lane.owner] = lane
+
+    def _next(self) -> OpenLane:
         resume = not self.called
         if self.called and self.paused:
             resume, self._resume = self._resume, not self._resume
@@ -102,5 +161,16 @@ class Line:
             lane.fed = False
             return lane
         owner = next(iter(self.called))
-        call = self.called.pop(owner)
-        return OpenLane(owner, wishes=call.wishes, room=call.room, recheck=call.recheck)
+        return OpenLane.of(owner, self.called.pop(owner))
+
+    def leave(self, owner: Aor) -> None:
+        """A lane is closed, whatever it was about to do."""
+        for one in (self.open, self.hungry, self.paused):
+            one.pop(owner, None)
+
+    def stop(self) -> None:
+        """Nobody gets a place any more; lanes with a message under way stay until its answer."""
+        for owner in (*self.hungry, *self.paused):
+            del self.open[owner]
+        for one in (self.hungry, self.paused, self.called):
+            one.clear()

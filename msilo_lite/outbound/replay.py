@@ -8,6 +8,7 @@ for the disk. Returns `Send` values and sends nothing itself.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Set
 from dataclasses import replace
 
 from ..box.delivery import REFUSED_BY_PROXY, STEP_ASIDE_AFTER, Event, Verdict, judge
@@ -18,7 +19,7 @@ from ..box.silo import Silo
 from ..errors import SipError
 from ..sip.address import Aor
 from ..sip.wire import Answer, redirect, retry_after
-from .lanes import Call, Flight, Line, OpenLane, Send
+from .lanes import Call, Doubts, Flight, Line, OpenLane, Send, by_timer
 from .ways import Way, Ways
 
 CLAIM = 64
@@ -48,18 +49,15 @@ class Replay:
         self._most = most
         self._max_attempts = max_attempts
         self._troubled = troubled
-        self._lanes: dict[Aor, OpenLane] = {}
         self._flights: dict[int, Flight] = {}
-        self._line = Line()
-        self._queue = self._line.called
-        "Owners that wait for a lane, in order."
-        self._hungry: dict[Aor, OpenLane] = {}
-        "Lanes that need to claim more."
+        self._line = line = Line(most)
+        self._lanes, self._hungry, self._queue = line.open, line.hungry, line.called
         self._token = 0
         self._stopped = 0
         "UTC second of the stop; 0 before."
         self._resting: dict[Aor, int] = {}
         "Owners whose messages came back, and until when more of them may: order is kept by waiting."
+        self._doubts = Doubts()
         self._suspects: set[Aor] = set()
         "Owners for whom the proxy passed on a 403 since the last 2xx."
         self.held_until = 0
@@ -80,12 +78,7 @@ class Replay:
     @property
     def ready_to_claim(self) -> bool:
         """Whether `claim` would find something to do."""
-        return bool(self._hungry) or bool(self._line and self._places)
-
-    @property
-    def _places(self) -> int:
-        """How many more lanes may be open."""
-        return self._most - len(self._lanes) + len(self._line.paused)
+        return self._line.ready
 
     def expect(self, owner: Aor, at: int, words: str = SEEN) -> None:
         """An owner is to be tried at `at`, UTC seconds, also if the daemon dies before: it is on disk."""
@@ -100,12 +93,22 @@ class Replay:
         elif owner in self._queue:  # who waits there may have a limit
             self._queue[owner].recheck = True
         else:
-            self._enqueue(owner, None)
+            self._enqueue(owner, None, timer=True)
+
+    @property
+    def open(self) -> Set[Aor]:
+        """Who has a lane, or waits for one."""
+        return self._lanes.keys() | self._queue.keys()
+
+    @property
+    def retry_lanes(self) -> int:
+        """How many more lanes the timer may open: half of them are for whoever comes back."""
+        return max(1, self._most // 2) - by_timer(self._lanes.values()) - by_timer(self._queue.values())
 
     def is_expected(self, owner: Aor) -> bool:
         """Whether the next try of an owner is set already."""
         known = self._troubled.get(owner)
-        return owner in self._lanes or owner in self._queue or (known is not None and known.next_try is not None)
+        return owner in self.open or (known is not None and known.next_try is not None)
 
     def wake(self, owner: Aor, wish: int | None = None, most: int = 0) -> None:
         """Something says that the phone is back, or the operator does: deliver; back-off starts over.
@@ -116,7 +119,7 @@ class Replay:
             self._note(replace(self._troubled[owner], tries=0))
         self._enqueue(owner, wish, most)
 
-    def _enqueue(self, owner: Aor, wish: int | None, most: int = 0) -> None:
+    def _enqueue(self, owner: Aor, wish: int | None, most: int = 0, *, timer: bool = False) -> None:
         if self._stopped:
             self._note(Recipient(owner, self._stopped, 0, None, STOPPED))
             return
@@ -125,7 +128,7 @@ class Replay:
             lane.again = lane.again or Call()
             lane.again.join(wish, most)
         else:
-            self._queue.setdefault(owner, Call()).join(wish, most)
+            self._queue.setdefault(owner, Call()).join(wish, most, timer=timer)
 
     # -- before the commit -------------------------------------------------------------------------------------------
     def claim(self, now: int) -> None:
@@ -141,20 +144,11 @@ class Replay:
             for owner in list(self._queue):
                 words = f"the proxy refuses us ({self.alarm})"
                 self._put_off(owner, self._queue.pop(owner).wishes, words, self.held_until)
-        self._give_way()
-        while self._line and self._places > 0:
-            lane = self._line.next()
-            self._lanes[lane.owner] = self._hungry[lane.owner] = lane
+        self._line.move_up()
         for lane in list(self._hungry.values()):
             if self._silo.unwritten(lane.owner):
                 continue
             self._claim_for(lane, now)
-
-    def _give_way(self) -> None:
-        """Lanes that had their turn leave their places to those that wait: a large box must not keep others out."""
-        wanted = len(self._line) - self._places
-        for lane in [one for one in self._hungry.values() if one.fed][: max(0, wanted)]:
-            self._line.paused[lane.owner] = self._hungry.pop(lane.owner)
 
     def _claim_for(self, lane: OpenLane, now: int) -> None:
         """The next messages of a lane that has none left, or its end."""
@@ -165,7 +159,7 @@ class Replay:
         if lane.room == 0 and lane.again:  # its limit is used up, and somebody else has called meanwhile
             self._grant(lane.wishes, {"delivered": lane.delivered, "reason": ""})
             lane.wishes, lane.room, lane.delivered, lane.again = lane.again.wishes, lane.again.room, 0, None
-        turn = SHORT_CLAIM if self._line else CLAIM
+        turn = SHORT_CLAIM if self._line.waits else CLAIM
         most = turn if lane.room is None else min(turn, lane.room)
         found = self._silo.begin(lane.owner, lane.cursor, most, now) if most else []
         if not found and lane.recheck and most:
@@ -203,11 +197,7 @@ class Replay:
         for lane in self._lanes.values():
             self._silo.release(lane.queue, now)
             lane.queue.clear()
-        for owner in (*self._hungry, *self._line.paused):
-            del self._lanes[owner]
-        self._line.paused.clear()
-        self._queue.clear()
-        self._hungry.clear()
+        self._line.stop()
 
     def _next(self, lane: OpenLane, now: int) -> list[Send]:
         """The next message of a lane, or its end."""
@@ -259,6 +249,8 @@ class Replay:
         verdict = self._judge(flight, answer)
         if answer.local:
             code, words = None, "no answer" if answer.code == 408 else f"could not be sent: {answer.reason}"
+        elif verdict is CAME_BACK:  # its 202 says nothing any more
+            code, words = None, BACK
         else:
             code, words = answer.code, f"{answer.code} {answer.reason}".strip()
         return self._ended(flight, verdict, code, words, retry_after(answer), now)
@@ -346,10 +338,11 @@ class Replay:
     def _goes_on(self, lane: OpenLane, item: Waiting, verdict: Verdict) -> bool:
         """Whether the messages behind this one may leave now."""
         if verdict.lane is Then.NEXT:
-            lane.misses = 0
+            lane.misses = self._doubts.count(item.silo_id, doubtful=False)
             return True
         lane.misses += 1
-        return verdict.lane is Then.ASIDE and lane.misses == 1 and item.attempts + 1 >= STEP_ASIDE_AFTER
+        doubts = self._doubts.count(item.silo_id, doubtful=verdict.lane is Then.ASIDE)
+        return lane.misses == 1 and doubts >= STEP_ASIDE_AFTER
 
     # -- the end of a lane -------------------------------------------------------------------------------------------
     def _finish(self, lane: OpenLane, now: int) -> None:
@@ -372,9 +365,7 @@ class Replay:
     def _close(self, lane: OpenLane, words: str, code: int | None, soon: int | None, now: int) -> None:
         """The recipient could not be reached: give the rest back, and try again at `soon` or at the next wake-up."""
         self._silo.release(lane.queue, now)
-        self._lanes.pop(lane.owner, None)
-        self._hungry.pop(lane.owner, None)
-        self._line.paused.pop(lane.owner, None)
+        self._line.leave(lane.owner)
         if lane.again and not self._stopped:  # the phone registered again meanwhile, perhaps somewhere else
             self._queue[lane.owner] = Call(lane.wishes + lane.again.wishes, lane.again.room, lane.recheck)
             return

@@ -21,6 +21,7 @@ from ..errors import ConfigError
 from ..sip.address import Endpoint, parse_uri
 from .access import Access, Rights
 from .limits import Limits
+from .pacing import Pacing
 from .parameters import Parameters, sip_uri
 
 APP = "msilo-lite"
@@ -85,7 +86,7 @@ class Peer(BaseModel):
         return f"{self.address}{f' with {words}' if words else ''}"
 
 
-class Config(Limits, Access, Parameters):
+class Config(Limits, Access, Pacing, Parameters):
     """All settings: those of msilo, and ours."""
 
     bind: Listed = Field(

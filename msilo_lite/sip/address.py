@@ -16,6 +16,7 @@ import sipmessage
 
 from ..errors import BadRequest
 
+URI = sipmessage.URI
 USER_SAFE = "-_.!~*'()&=+$,;?/"
 "What a user part may hold without escapes (RFC 3261 25.1, user-unreserved)."
 _QUOTED = re.compile(r'\s*"(?:[^"\\]|\\.)*"')
@@ -109,11 +110,14 @@ class NameAddr:
 
 @lru_cache(maxsize=4096)
 def parse_uri(text: str) -> sipmessage.URI:
-    """A SIP or SIPS URI, scheme in any case. Raises BadRequest: 416 for another scheme, 400 when malformed."""
+    """A SIP or SIPS URI, scheme in any case; headers in it (`?subject=x`) are left out, they name nobody.
+
+    Raises BadRequest: 416 for another scheme, 400 when malformed.
+    """
     scheme, colon, rest = text.partition(":")
     if colon and scheme.lower() not in ("sip", "sips"):
         raise BadRequest(416, f"the URI scheme {scheme} is not served")
-    text = f"{scheme.lower()}:{rest}"
+    text = without_headers(f"{scheme.lower()}:{rest}")
     try:
         uri = sipmessage.URI.parse(text)
         if uri.user and "\ufffd" in uri.user:  # two users must not become one mailbox
@@ -128,6 +132,12 @@ def parse_uri(text: str) -> sipmessage.URI:
         return replace(parse_uri(form["before"] + _STAND_IN + form["after"]), host=form["host"])
     except BadRequest as error:
         raise BadRequest(400, f"{text!r} is not a SIP URI") from error
+
+
+def without_headers(uri: str) -> str:
+    """A URI without the headers in it (RFC 3261 19.1.1): a question mark before the @ belongs to the user."""
+    before, at, behind = uri.rpartition("@")
+    return before + at + behind.partition("?")[0]
 
 
 def parse_address(text: str, *, tel: bool = False) -> NameAddr:
@@ -188,12 +198,25 @@ def same_uri(a: str, b: str) -> bool:
     )
 
 
+@lru_cache(maxsize=1024)
+def next_hop(route: str) -> str:
+    """The URI of a Route value. Raises BadRequest (400) where there is none."""
+    return parse_address(route).uri
+
+
 def next_host(uri: str) -> str:
     """The host that a request to this URI is sent to, without brackets: `maddr` before the host (RFC 3261 19.1.1)."""
     parsed = parse_uri(uri)
     return (parsed.parameters.get("maddr") or parsed.host).strip("[]")
 
 
+def host_port(uri: str) -> int:
+    """The port that a request to this URI is sent to (RFC 3261 19.1.2)."""
+    parsed = parse_uri(uri)
+    return parsed.port or (5061 if parsed.scheme == "sips" else 5060)
+
+
+@lru_cache(maxsize=1024)
 def is_literal(host: str) -> bool:
     """Whether a host needs no look-up: PJSIP resolves names blocking, on our only thread."""
     try:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from ..box.policy import RECEIVE_BUFFER, delta_seconds
 from ..errors import BadRequest
-from .address import Aor, aor_of, parse_address, parse_uri, split_list
+from .address import Aor, aor_of, parse_address, parse_uri, split_list, without_headers
 
 COMPACT = {
     "a": "accept-contact",
@@ -48,6 +48,8 @@ NOT_KEPT = frozenset(
 "Headers of one hop, one dialog or one sender's agent: a replay makes its own or has none."
 ALONE = frozenset({"call-id", "content-length", "content-type", "cseq", "from", "max-forwards", "to"})
 "Headers that may stand in a request once (RFC 3261 7.3.1)."
+PATH = "X-MSilo-Path"
+"The X-MSilo-IDs that a message had in silos before this one: two that point at each other must not circle."
 OWN_PREFIX = "x-msilo-"
 "Headers that steer us are never replayed."
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
@@ -74,6 +76,8 @@ class Incoming:
     "What the edge needs to answer it, once."
 
 
+HIDDEN = ";hide>"
+"End of a Route that PJSIP follows and does not write."
 CSEQ_STEP = 3
 "A request that a PBX wants a password for is repeated with the numbers in between (`asker`, RFC 3261 22.2)."
 
@@ -219,7 +223,7 @@ def check(request: Request) -> bytes:
     if _cseq(request)[1] != request.method:
         raise BadRequest(400, "CSeq names another method")
     parse_uri(request.target)
-    if request.get("max-forwards") == "0":
+    if request.get("max-forwards") == "0" and request.method != "OPTIONS":  # which we answer ourselves (RFC 3261 11)
         raise BadRequest(483, "Max-Forwards is used up")
     required = request.all("require")
     plain(request, "require")
@@ -315,7 +319,7 @@ def redirect(answer: Answer) -> str | None:
     value = _response_header(answer, "contact")
     try:
         uri = parse_address(split_list(value)[0]).uri if value else None
-        return uri if uri and aor_of(parse_uri(uri)) else None
+        return without_headers(uri) if uri and aor_of(parse_uri(uri)) else None
     except (BadRequest, IndexError):
         return None
 

@@ -227,7 +227,7 @@ def test_store_and_remind(
             except (BadRequest, Rejected):
                 return
         with closing(Store(file)) as store:
-            (owner_of,) = store.owners(10)
+            (owner_of,) = store.owners(10, NOW)
             for item in stored(store, owner_of):
                 deliver(wire, item, sane(header), extra="")
 
@@ -251,7 +251,7 @@ def test_an_import(wire: Wire, field: str, value: str, body: str) -> None:
         source.write_text(json.dumps(line) + "\n", "utf-8")
         with suppress(MsiloError):
             imported(source, store, Fit(PLAIN, 400, 3600), NOW, Names(), lambda _: None)
-        for owner in store.owners(10):
+        for owner in store.owners(10, NOW):
             for item in stored(store, owner):
                 deliver(wire, item, {"x-app"} | sane(value.partition(":")[0]))
 
@@ -287,7 +287,7 @@ def test_rows_of_another_program(wire: Wire, columns: dict[str, str], body: byte
                 marks = ", ".join("?" * len(row))
                 other.execute(f"INSERT INTO silo ({', '.join(row)}) VALUES ({marks})", tuple(row.values()))
                 other.commit()
-            for owner in store.owners(10):
+            for owner in store.owners(10, NOW):
                 for item in stored(store, owner):
                     deliver(wire, item, kept)
 
