@@ -62,7 +62,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("daemon",),
     ("records", "serving"),
     ("errands", "commands"),
-    ("intake",),
+    ("intake", "account"),
     ("app",),
     ("__main__",),
 )
@@ -72,7 +72,7 @@ FOREIGN = {
     "pjsua2": {"agent"},
     "sqlalchemy": {"schema", "rows", "engine", "statements", "inbox"},
     "rich": {"views"},
-    "typer": {"app", "commands", "intake", "options"},
+    "typer": {"account", "app", "commands", "intake", "options"},
     "dateparser": {"words"},
     "sipmessage": {"address", "phone"},
     "pydantic": {"access", "config", "limits", "pacing", "parameters", "sources"},

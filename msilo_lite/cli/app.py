@@ -13,7 +13,7 @@ import typer
 
 from .. import __version__
 from ..errors import BadRequest, ConfigError, MsiloError, NotFound
-from . import commands, intake
+from . import account, commands, intake
 from .options import AsJson, Chosen, ConfigFile, DbUrl, loaded_from
 
 FAILED, USAGE, NOT_FOUND = 1, 2, 3
@@ -31,6 +31,7 @@ app.add_typer(config_app, name="config")
 
 app.add_typer(commands.app)
 app.add_typer(intake.app)
+app.add_typer(account.app)
 
 
 def main() -> NoReturn:
