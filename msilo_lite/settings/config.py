@@ -89,6 +89,8 @@ class Peer(BaseModel):
 class Config(Limits, Access, Pacing, Parameters):
     """All settings: those of msilo, and ours."""
 
+    model_config = ConfigDict(hide_input_in_errors=True)  # it may be a password
+
     bind: Listed = Field(
         ("udp:127.0.0.1:5070",), description="Addresses to listen on, as udp:HOST:PORT; port 0 takes a free one."
     )
