@@ -15,11 +15,10 @@ from collections.abc import Callable
 from socket import AF_INET, AF_INET6
 
 from . import __version__
+from .allowance import Allowance
 from .box.delivery import Hop
 from .box.message import Turn
-from .box.quota import Quota
 from .box.silo import Places, Silo
-from .box.space import Space
 from .box.store import Store
 from .errors import Refused, SipError, StoreError
 from .gatekeeper import Gatekeeper
@@ -81,10 +80,11 @@ class Daemon:
         for uri in pbx:
             self._lookup.first(next_host(uri))
         room = 0 if proxy else USUAL_CONTACT
-        policy, space = policy_of(config), Space(config.db_file, config.min_free)
-        quota = Quota(policy, self._store, space.is_short)
-        self._gate = Gatekeeper(config, places.aor)
-        self._silo = Silo(self._store, policy, places, self._dress, room, reading_of(config), quota)
+        self._gate = Gatekeeper(config, lambda uri: self._silo.places.aor(uri))
+        self._allowance = Allowance(config, self._store)
+        self._silo = Silo(
+            self._store, policy_of(config), places, self._dress, room, reading_of(config), self._allowance.quota
+        )
         self._bindings = Bindings(self._store.contacts())
         troubled = {one.owner: one for one in self._store.recipients()}
         extra = extra_of(config)

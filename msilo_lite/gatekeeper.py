@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 NOT_A_USERS = (OWN_PREFIX, "p-asserted-identity", "p-preferred-identity", "path")
 "What a phone may not say: our own headers, claims that hold inside a trust domain (RFC 3325 5), a proxy's words."
+CHALLENGED = "challenged_requests"
+"Counts those that were asked for a password, as every phone is now and then: no refusal."
 SAID_AGAIN = 60.0
 "Seconds after which a limit that is still met is worth another line in the log."
 SUBNET = 64
@@ -37,14 +39,19 @@ SUBNET = 64
 class Gatekeeper:
     """Lets requests in. Raises ConfigError from the constructor, for accounts that cannot be."""
 
+    live = frozenset({
+        "account", "accounts_file", "auth_algorithms", "auth_failures", "max_header_bytes", "max_headers", "max_size",
+        "nonce_time", "peer", "realm", "sender_burst", "sender_rate", "trusted",
+    })  # fmt: skip
+    "Settings that it takes over while we serve."
+
     def __init__(self, config: Config, owner_of: Callable[[str], Aor | None]) -> None:
         """`owner_of` maps a URI to an AoR of ours, or None."""
         self._owner_of = owner_of
-        self._key = secrets.token_bytes(32)
         self._said: dict[str, float] = {}
-        self.reload(config)
+        self.apply(config)
 
-    def reload(self, config: Config) -> None:
+    def apply(self, config: Config) -> None:
         """Go by another configuration from now on. Raises ConfigError, and then nothing has changed."""
         users, verifier = self._accounts(config) if config.has_accounts else ({}, None)
         self._config = config
@@ -60,7 +67,8 @@ class Gatekeeper:
             raise ConfigError("accounts_file names no account; `msilo-lite account set NAME` writes one")
         users = {name: config.aor_of_account(name) for name in accounts}
         algorithms = config.algorithms(accounts)
-        return users, Verifier(config.realm_of_accounts, accounts, algorithms, self._key, config.nonce_time)
+        key = secrets.token_bytes(32)  # a new one, since what was used of the old nonces is forgotten
+        return users, Verifier(config.realm_of_accounts, accounts, algorithms, key, config.nonce_time)
 
     # -- at the edge -------------------------------------------------------------------------------------------------
     def trusts(self, host: str) -> bool:
@@ -151,17 +159,17 @@ class Gatekeeper:
             401,
             "a wrong user or password" if wrong else "asked for a password",
             headers=tuple(("WWW-Authenticate", one) for one in asked),
-            counter="refused_401" if wrong else "challenged_requests",
+            counter="refused_401" if wrong else CHALLENGED,
         )
 
     # -- the log -----------------------------------------------------------------------------------------------------
     def note(self, incoming: Incoming, refusal: Refused, now: float) -> None:
         """Say why a request was refused; a limit that is met is a warning, once a minute."""
         words = (incoming.host, incoming.port, refusal.status, refusal.reason)
-        if refusal.counter == f"refused_{refusal.status}" or not self._is_news(refusal.counter, now):
+        if refusal.counter == CHALLENGED:
+            log.debug("%s:%d %d: %s", *words)
+        elif refusal.counter == f"refused_{refusal.status}" or not self._is_news(refusal.counter, now):
             log.info("%s:%d refused %d: %s", *words)
-        elif refusal.counter == "challenged_requests":
-            log.debug("%s:%d asked %d: %s", *words)
         else:
             log.warning("%s:%d refused %d: %s; others like it are not told for a minute", *words)
 

@@ -56,7 +56,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("lanes",),
     ("replay",),
     # the parts meet
-    ("gatekeeper",),
+    ("gatekeeper", "allowance"),
     ("reception", "checks", "options"),
     ("courier", "upkeep", "demo"),
     ("daemon",),

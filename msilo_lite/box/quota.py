@@ -32,14 +32,17 @@ class Quota:
 
     def __init__(self, policy: Policy, store: Store, is_short: Callable[[float], bool] = lambda _: False) -> None:
         """`is_short`: whether the disk has too little room at a time."""
-        self._policy = policy
         self._store = store
         self._is_short = is_short
-        self._caps = policy.caps
+        self.obey(policy)
         self._turn: list[Message] = []
         self._done = 0
         self._keys: set[bytes] = set()
         self._taken: dict[Aor, _Taken] = {}
+
+    def obey(self, policy: Policy) -> None:
+        """Go by these limits from now on."""
+        self._policy, self._caps = policy, policy.caps
 
     def check(self, message: Message, turn: list[Message], now: int) -> None:
         """Raises Rejected for a message that there is no room for; `turn`: what was taken and is not written yet.

@@ -15,18 +15,19 @@ class Space:
     """The disk that a file is on."""
 
     def __init__(self, file: Path, floor: int) -> None:
-        """`floor`: bytes that stay free; 0: all may be used."""
+        """`floor`: bytes that stay free; 0: all may be used. It may be changed."""
         self._folder = file.parent
-        self._floor = floor
+        self.floor = floor
+        "Bytes that stay free."
         self._looked = -LOOK
         self._short = False
 
     def is_short(self, now: float) -> bool:
         """Whether less than the floor is free; `now`: seconds of any clock. A disk that cannot be asked has room."""
-        if self._floor and not 0 <= now - self._looked < LOOK:
+        if self.floor and not 0 <= now - self._looked < LOOK:
             self._looked = now
             self._short = self._look()
-        return self._short
+        return bool(self.floor) and self._short
 
     def _look(self) -> bool:
         try:
@@ -34,4 +35,4 @@ class Space:
         except OSError:
             return False
         free, size = found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
-        return free < min(self._floor, size // SHARE)
+        return free < min(self.floor, size // SHARE)

@@ -12,7 +12,7 @@ from datetime import datetime
 from ..box.message import Message, Waiting
 from ..box.policy import MAX_REQUEST, RECEIVE_BUFFER, sip_date
 from ..errors import BadRequest
-from ..sip.wire import HIDDEN, PATH, Outgoing, bad_header, kept_lines, media_type, octets
+from ..sip.wire import HIDDEN, Outgoing, is_ours, kept_lines, media_type, octets
 from .privacy import ANONYMOUS, hides_sender, shown
 
 FRAME = len("MESSAGE  SIP/2.0\r\nMax-Forwards: 70\r\nFrom: ;tag=\r\nTo: \r\nCall-ID: \r\nCSeq: 1 MESSAGE\r\n") + 32
@@ -89,7 +89,7 @@ def replay(
 
 def repeated(block: str) -> list[tuple[str, str]]:
     """The kept headers that a replay repeats: rows of other programs may name some that are ours to make."""
-    return [(name, value) for name, value in kept_lines(block) if name == PATH or not bad_header(name, value)]
+    return [pair for pair in kept_lines(block) if not is_ours(pair[0])]
 
 
 def _has_room(message: Message, dress: Dress, target: str, routes: tuple[str, ...], extra: str) -> bool:

@@ -54,7 +54,8 @@ class Loaded:
         )
         found = [f"{name} in the environment is not a setting and does nothing" for name in unknown]
         beyond = [str(one) for one in self.config.endpoints if not ipaddress.ip_address(one.host).is_loopback]
-        if beyond and all(network.is_loopback for network in self.config.networks):
+        alone = all(network.is_loopback for network in self.config.networks) and not self.config.has_accounts
+        if beyond and alone:
             found.append(f"{beyond[0]} can be reached from outside, but only this machine is trusted: see --trusted")
         return tuple(found)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from ..box.policy import RECEIVE_BUFFER, delta_seconds
 from ..errors import BadRequest
@@ -114,13 +115,19 @@ class Outgoing:
         for name, address in (("From", self.from_), ("To", self.to)):
             if not _is_address(address):
                 return f"its {name} is no address"
-        texts = (self.target, self.call_id, self.from_tag, self.to_tag, *self.routes)
-        values = (self.ctype, *(value for _, value in self.headers))
-        if any(map(_CONTROL.search, texts)) or any(map(_CONTROL_BYTE.search, values)):
+        texts = "".join((self.target, self.call_id, self.from_tag, self.to_tag, *self.routes))
+        values = b"".join([self.ctype, *[value for _, value in self.headers]])
+        if _CONTROL.search(texts) or _CONTROL_BYTE.search(values):
             return "a header holds control characters"
-        return "" if all(_TOKEN_BYTES.fullmatch(name) for name, _ in self.headers) else "a header has no name"
+        return "" if all(_is_name(name) for name, _ in self.headers) else "a header has no name"
 
 
+@lru_cache(maxsize=1024)
+def _is_name(name: bytes) -> bool:
+    return bool(_TOKEN_BYTES.fullmatch(name))
+
+
+@lru_cache(maxsize=4096)
 def _is_address(text: str) -> bool:
     """Whether it is one name-addr and nothing else; a peer's answer to any other could not even be read."""
     try:
@@ -259,8 +266,14 @@ def plain(request: Request, name: str) -> str:
 
 def bad_header(name: str, value: str) -> bool:
     """Whether a header cannot be kept: its name is no token, its value could break out of it, or it is ours to make."""
+    return name == PATH or is_ours(name) or not _TOKEN.fullmatch(name) or bool(_CONTROL.search(value))
+
+
+@lru_cache(maxsize=1024)
+def is_ours(name: str) -> bool:
+    """Whether a header is ours to make, so that none that was kept is repeated under its name."""
     key = COMPACT.get(name.lower(), name.lower())
-    return key in NOT_KEPT or key.startswith(OWN_PREFIX) or not _TOKEN.fullmatch(name) or bool(_CONTROL.search(value))
+    return name != PATH and (key in NOT_KEPT or key.startswith(OWN_PREFIX))
 
 
 def bad_type(ctype: str, body: bytes) -> bool:

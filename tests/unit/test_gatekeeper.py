@@ -279,11 +279,23 @@ def test_a_reload_that_cannot_be_changes_nothing() -> None:
     door = Door(**USERS)
     bad = Config.model_validate({"domain": "home.lan", "account": [{"name": "bob@elsewhere.lan", "password": "x"}]})
     with pytest.raises(ConfigError):
-        door.gate.reload(bad)
+        door.gate.apply(bad)
     door.send(door.prove(ALICE), OUTSIDE)
-    door.gate.reload(Config.model_validate(USERS | {"account": [{"name": "alice", "password": "new"}]}))
+    door.gate.apply(Config.model_validate(USERS | {"account": [{"name": "alice", "password": "new"}]}))
     assert door.refused(door.prove(ALICE), OUTSIDE).status == 401
     door.send(door.prove(Credentials("alice", "new")), OUTSIDE)
+
+
+def test_a_reload_lets_no_recording_in() -> None:
+    """What was used is forgotten with it, so the old nonces are as well."""
+    door = Door(**USERS)
+    raw = door.prove(ALICE)
+    door.send(raw, OUTSIDE)
+    door.gate.apply(Config.model_validate(USERS))
+    refusal = door.refused(raw.replace(b"hello", b"owned"), OUTSIDE)
+    assert refusal.status == 401
+    assert all("stale=true" in value for _, value in refusal.headers)
+    door.send(door.prove(ALICE), OUTSIDE)
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from msilo_lite.allowance import Allowance
 from msilo_lite.box import bucket
 from msilo_lite.box.bucket import Buckets
 from msilo_lite.box.message import Turn, size_of
@@ -24,6 +25,7 @@ from msilo_lite.box.schema import Names
 from msilo_lite.box.space import Space
 from msilo_lite.box.store import Store
 from msilo_lite.errors import Rejected
+from msilo_lite.settings.config import Config
 from msilo_lite.sip.address import Aor
 
 from .kit import BOB, CARL, NOW, message
@@ -266,6 +268,24 @@ def test_a_disk_without_room_is_seen(tmp_path: Path) -> None:
     assert not Space(tmp_path / "f", 0).is_short(0)
     assert not Space(tmp_path / "f", 1).is_short(0)
     assert not Space(tmp_path / "nowhere" / "f", 2**62).is_short(0)
+
+
+def test_other_limits_come_into_force(tmp_path: Path) -> None:
+    """As at a SIGHUP: also where nothing was counted before."""
+    config = {"db_url": f"sqlite:///{tmp_path}/silo.sqlite", "min_free": 0}
+    with closing(Store(tmp_path / "silo.sqlite")) as store:
+        allowance = Allowance(Config.model_validate(config), store)
+        put(store, BOB, BOB)
+        allowance.quota.check(message(), [], NOW)
+        allowance.apply(Config.model_validate(config | {"max_total_messages": 2}))
+        with pytest.raises(Rejected, match="max_total_messages"):
+            allowance.quota.check(message(), [], NOW)
+        allowance.apply(Config.model_validate(config | {"max_messages": 2}))
+        with pytest.raises(Rejected, match="max_messages"):
+            allowance.quota.check(message(), [], NOW)
+        assert store.usage(EVERYBODY) == (0, 0)
+        allowance.apply(Config.model_validate(config))
+        allowance.quota.check(message(), [], NOW)
 
 
 def test_a_full_disk_refuses_before_it_is_full(tmp_path: Path) -> None:

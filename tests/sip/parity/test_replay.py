@@ -120,6 +120,15 @@ def test_headers_of_the_message_are_kept(pair: Pair) -> None:
         assert value in new[0].all(name)
 
 
+def test_a_preferred_identity_goes_nowhere(pair: Pair) -> None:
+    """A phone's word to its first proxy, which takes it away (RFC 3325 9.2); the original passes it on."""
+    line = "P-Preferred-Identity: <sip:alice@home.lan>"
+    old, new = pair.play(lambda side, bob: shown(side.delivered(bob, b"hello", line, "X-Foo: 1")))
+    assert old.all("P-Preferred-Identity") == ["<sip:alice@home.lan>"]
+    assert new.all("P-Preferred-Identity") == []
+    assert new.all("X-Foo") == ["1"]
+
+
 def test_headers_of_a_hop_are_dropped(pair: Pair) -> None:
     """What speaks of the sender's agent, dialog or route says nothing about the replay."""
     old, new = pair.play(lambda side, bob: shown(side.delivered(bob, b"hello", *DROPPED)))
