@@ -264,3 +264,28 @@ def test_baresip_is_a_user_of_the_silo_itself(
     assert message.text == "Milk and bread, please"
     silo.empties()
     assert dict(bindings(silo)).keys() == {"alice", "carl"}
+
+
+# -- rows of another program -----------------------------------------------------------------------------------------
+def test_a_row_that_could_be_read_as_more_stays_in_the_box(silo: Silo, phone: PickUp) -> None:
+    """It holds nothing up, reaches nobody, and `list` says why."""
+    bob = phone("bob")
+    rows = [("sip:a@h>\r\nInjected: 1\r\nX: <x", "text/plain"), ("sip:a@h", "text/plain\r\nInjected: 1"),
+            ("sip:a@h", "text/plain")]  # fmt: skip
+    with closing(sqlite3.connect(silo.database)) as file:
+        for number, (src, ctype) in enumerate(rows):
+            file.execute(
+                "INSERT INTO silo (src_addr, dst_addr, username, domain, inc_time, exp_time, ctype, body)"
+                " VALUES (?, 'sip:bob@home.lan', 'bob', 'home.lan', 1800000000, 2000000000, ?, ?)",
+                (src, ctype, b"text %d" % number),
+            )
+        file.commit()
+    assert bob.register(silo.address).code == 200
+    message = bob.receive()
+    bob.answer(message, 200)
+    assert message.text == "text 2"
+    assert not message.all("Injected")
+    until(lambda: len(silo.list_json()) == 2, 10, "the two others wait")
+    assert bob.glance(1) is None
+    reasons = [row["why"] for row in silo.list_json()]
+    assert any("its From is no address" in why or "control characters" in why for why in reasons), reasons
