@@ -20,9 +20,9 @@ RANKS: tuple[tuple[str, ...], ...] = (
         "due",
         "schema",
         "lock",
-        "phone",
         "pjsip",
         "kamailio",
+        "fragments",
         "pace",
         "pacing",
         "bucket",
@@ -33,6 +33,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
     # text of a request, rows of a file, words for a person
     ("wire", "rows", "reasons", "engine", "hook", "presence", "verifier"),
     # what a request asks for, what a replay looks like; the edges
+    ("phone", "verdicts", "echoes"),
     (
         "pseudo",
         "control",
@@ -52,9 +53,9 @@ RANKS: tuple[tuple[str, ...], ...] = (
     # the box
     ("config", "quota", "notice", "transfer", "watch"),
     ("silo", "api"),
-    ("sources", "ways", "terms", "setup", "liaison"),
-    ("lanes",),
-    ("replay",),
+    ("sources", "ways", "terms", "liaison"),
+    ("lanes", "recipe", "enquiry"),
+    ("replay", "setup", "online"),
     # the parts meet
     ("gatekeeper", "allowance"),
     ("reception", "checks", "options"),
@@ -85,6 +86,7 @@ CORE = (
     "address", "delivery", "due", "message", "policy", "wire", "pseudo", "control", "compose", "registration",
     "bindings", "reasons", "pace", "scheduler", "silo", "notice", "ways", "lanes", "replay", "terms", "kamailio",
     "digest", "presence", "dialog", "subscription", "watch", "extension", "verifier", "bucket", "quota", "privacy",
+    "echoes",
 )  # fmt: skip
 MODULES = sorted(file for file in PACKAGE.rglob("*.py") if file.parent == PACKAGE or file.stem != "__init__")
 FILE = {file.stem: file for file in MODULES}
