@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 
 from .box.store import Store
 from .errors import StoreError
 from .outbound.replay import Replay
 from .rules import Part, apply_all, live
 from .settings.change import Change, change
-from .settings.config import Config, Network
+from .settings.config import Config
 
 log = logging.getLogger(__name__)
 
@@ -18,18 +17,15 @@ log = logging.getLogger(__name__)
 class Governed:
     """What the daemon inherits; its own constructor sets the attributes."""
 
-    live = frozenset({"trusted", "peer"})
-    "Settings of its own that can change while it serves; those of the parts come on top."
+    live = frozenset({"trusted"})
+    "Settings of its own that can change while it serves: `status` shows them; those of the parts come on top."
     parts: list[Part]
     "What takes over a configuration that was read again."
     configured = ""
     "What is to be said of the configuration that was read last; nothing where all of it is in force."
     _config: Config
-    _networks: tuple[Network, ...]
     _store: Store
     _replay: Replay
-    _distrust: Callable[[], None]
-    "Forgets whom it trusted."
 
     def _tell(self) -> None:
         """Leave word for `status` in the file. Raises StoreError."""
@@ -68,10 +64,8 @@ class Governed:
         return made
 
     def apply(self, config: Config) -> None:
-        """Its own share of it: who is trusted."""
+        """Its own share of it: what it says of itself."""
         self._config = config
-        self._networks = config.networks
-        self._distrust()
 
     def note(self, words: str) -> None:
         """What `status` is to say of the configuration that was read last."""

@@ -55,6 +55,11 @@ class Message:
         return replace(self, arrived=arrived, expires=expires, target=target)
 
 
+def size_of(message: Message) -> int:
+    """Bytes that it counts for where bytes are limited: body and kept headers."""
+    return len(message.body) + len(message.kept.encode("utf-8", "surrogateescape"))
+
+
 @dataclass(frozen=True, slots=True)
 class Waiting:
     """A message in the box together with what our ledger knows of it."""

@@ -144,6 +144,15 @@ wish = Table(
     Column("result", Text, nullable=False),
     Column("done", Integer, nullable=False),
 )
+usage = Table(
+    "msilo_usage",
+    _own,
+    Column("username", Text, primary_key=True),
+    Column("domain", Text, primary_key=True),
+    Column("messages", Integer, nullable=False),
+    Column("bytes", Integer, nullable=False),
+)
+"What waits for each owner, and under two empty names for everybody; `usage` keeps it."
 daemon = Table("msilo_daemon", _own, Column("name", Text, primary_key=True), Column("value", Text, nullable=False))
 
 _FIRST = (
@@ -180,5 +189,11 @@ _SECOND = (
     "CREATE INDEX msilo_ledger_handed ON msilo_ledger (in_flight) WHERE state = 7",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SECOND)
+_THIRD = (
+    """CREATE TABLE msilo_usage (
+        username TEXT NOT NULL, domain TEXT NOT NULL, messages INTEGER NOT NULL, bytes INTEGER NOT NULL,
+        PRIMARY KEY (username, domain)) WITHOUT ROWID""",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SECOND, _THIRD)
 "Each a tuple of statements, applied in one transaction together with the number."

@@ -13,7 +13,7 @@ import typer
 
 from .. import __version__
 from ..errors import BadRequest, ConfigError, MsiloError, NotFound
-from . import commands, intake, options, running
+from . import account, commands, intake, options, running
 from .options import AsJson, Chosen, ConfigFile, DbUrl, loaded_from
 
 FAILED, USAGE, NOT_FOUND = 1, 2, 3
@@ -32,6 +32,7 @@ app.add_typer(config_app, name="config")
 app.add_typer(commands.app)
 app.add_typer(intake.app)
 app.add_typer(running.app)
+app.add_typer(account.app)
 
 
 def main() -> NoReturn:
@@ -218,6 +219,8 @@ def config_show(json: AsJson = False, config: ConfigFile = None, db_url: DbUrl =
     dumped = loaded.config.model_dump(mode="json")
     dumped["peer"] = [{key: value for key, value in one.items() if value is not None} for one in dumped["peer"]]
     values = {name: dumped[name] for name in in_order()}
+    accounts = tuple(map(str, loaded.config.account))
+    values["account"] = accounts if not json else [{"name": name} for name in accounts]
     values["peer"] = tuple(map(str, loaded.config.peer)) if not json else values["peer"]
     if json:
         views.as_json({key: {"value": value, "from": loaded.origins[key]} for key, value in values.items()})
