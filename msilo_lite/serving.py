@@ -12,20 +12,23 @@ from types import FrameType
 from .box.lock import sole_user
 from .cli.views import serving
 from .daemon import Daemon
+from .leash import Leash
 from .settings.sources import Loaded
 
 
 def serve(loaded: Loaded) -> None:
     """Serve until SIGTERM or SIGINT. Raises InUse, SipError or StoreError when it cannot start."""
-    config = loaded.config
+    config, leash = loaded.config, Leash()
     logging.basicConfig(
         level=config.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    with sole_user(config.db_file):
-        daemon = Daemon(config)
+    with sole_user(config.db_file) as recorder:
+        recorder.arm()
+        daemon = Daemon(config.model_copy(update={"bind": leash.again(config.bind)}), recorder=recorder)
         _obey_signals(daemon)
         try:
             _announce(daemon, loaded)
+            leash.ready([str(one) for one in daemon.listening])
             daemon.run()
         finally:
             daemon.close()

@@ -12,14 +12,15 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "msilo_lite"
 # A module imports lower ranks only; within a rank nobody knows another.
 RANKS: tuple[tuple[str, ...], ...] = (
-    ("__init__", "errors"),
+    ("__init__", "errors", "points", "drift", "supervise"),
     # values, and the rules about them
-    ("address", "delivery", "due", "schema", "lock", "phone", "pjsip", "kamailio"),
-    ("policy", "words", "message", "scheduler", "views", "digest"),
+    ("address", "delivery", "due", "schema", "recorder", "blame", "phone", "pjsip", "kamailio", "leash"),
+    ("policy", "words", "message", "scheduler", "views", "digest", "lock"),
     # text of a request, rows of a file, words for a person
     ("wire", "rows", "reasons", "engine", "hook", "presence"),
     # what a request asks for, what a replay looks like; the edges
-    ("pseudo", "control", "compose", "registration", "statements", "agent", "dialog", "extension"),
+    ("pseudo", "control", "compose", "registration", "statements", "agent", "dialog", "extension", "ground"),
+    ("repair",),
     # the file as the daemon sees it, and as the commands do
     ("parameters", "bindings", "store", "inbox", "subscription", "asker"),
     # the box

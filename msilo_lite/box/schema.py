@@ -106,6 +106,7 @@ ledger = Table(
     Column("reason", Text),
     Column("settled", Integer),
     Column("target", Text),
+    Column("crashes", Integer, nullable=False, server_default="0"),
 )
 contact = Table(
     "msilo_contact",
@@ -180,5 +181,7 @@ _SECOND = (
     "CREATE INDEX msilo_ledger_handed ON msilo_ledger (in_flight) WHERE state = 7",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SECOND)
+_THIRD = ("ALTER TABLE msilo_ledger ADD COLUMN crashes INTEGER NOT NULL DEFAULT 0",)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SECOND, _THIRD)
 "Each a tuple of statements, applied in one transaction together with the number."

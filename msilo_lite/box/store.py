@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import StoreError
+from ..points import reach
 from ..sip.address import Aor
 from .delivery import WAITING, State
 from .engine import atomic, connect, migrate, open_engine, translated
 from .message import Contact, Recipient, Settled, Turn, Waiting, Wish
+from .repair import Repair
 from .rows import (
     adopted_row,
     contact_of,
@@ -52,6 +54,8 @@ class Store:
                 migrate(connection, self._silo)
             engine.dispose()
             self._c = connect(file, create=False)
+            self._c.execute("SELECT count(*) FROM sqlite_master")  # opens the log
+            self.repair = Repair(self._c, self._sql, file)
         self._c.row_factory = sqlite3.Row
         self._seen = -1
         self._next_silo = self._next_ledger = 0
@@ -80,8 +84,12 @@ class Store:
         Raises StoreError with nothing kept; the caller decides what of the turn to try again.
         """
         try:
+            self.repair.check()
             with translated("cannot write"), atomic(self._c):
-                return self._write(turn, now)
+                fresh = self._write(turn, now)
+                reach("writing")
+            self.repair.check()  # only now is it sure that the commit went where somebody will see it
+            return fresh
         except StoreError:
             self._seen = -1  # the ids handed out are void
             raise

@@ -80,9 +80,13 @@ def serve(
     clean_period: Annotated[int | None, typer.Option(help="Runs of the cleaner between two purges of history.")] = None,
     history_time: Annotated[int | None, typer.Option(help="Seconds for which history is kept.")] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
+    no_supervise: Annotated[
+        bool, typer.Option("--no-supervise", help="Do not start it again when it dies: systemd or the like does.")
+    ] = False,
     chosen: Chosen = None,
 ) -> None:
     """Start the silo: take MESSAGEs, wake on REGISTER, replay in order."""
+    del no_supervise  # `supervise` has seen it before anything here was loaded
     loaded = loaded_from(
         config,
         chosen,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..box.message import Waiting
 from ..sip.address import Aor
@@ -71,3 +71,7 @@ class OpenLane:
     "Commands that wait for the end of this run."
     room: int | None = None
     "Messages it may still send; None: all."
+
+    def live_on(self, seconds: int) -> None:
+        """What waits in it may be sent so much later."""
+        self.queue = deque(replace(item, message=item.message.living(seconds)) for item in self.queue)

@@ -180,6 +180,15 @@ class Replay:
         self._hungry.clear()
         return [send for lane in lanes for send in self._next(lane, now)]
 
+    def clock_moved(self, by: int) -> None:
+        """The clock was set: what was to come in a while still is, and nothing under way runs out by it."""
+        self.held_until += by if self.held_until else 0
+        for one in list(self._troubled.values()):
+            if one.next_try is not None:
+                self._note(replace(one, next_try=one.next_try + by))
+        for lane in self._lanes.values():
+            lane.live_on(max(by, 0))
+
     def stop(self, now: int, settling: tuple[Aor, ...] = ()) -> None:
         """Begin nothing more; who was woken for nothing is tried at the next start."""
         self._stopped = now

@@ -126,17 +126,35 @@ def python(folder: Path, script: str, *words: str, seconds: float = 20) -> Ran:
 class Serve:
     """`msilo-lite serve` on a file in `folder`; ends at the end of the `with`, at the latest."""
 
-    def __init__(self, folder: Path, *options: str, bind: Sequence[str] = ("udp:127.0.0.1:0",)) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *options: str,
+        bind: Sequence[str] = ("udp:127.0.0.1:0",),
+        supervised: bool = False,
+        env: Mapping[str, str] = MappingProxyType({}),
+        before: Sequence[str] = (),
+    ) -> None:
+        """`before`: words in front of the command, such as another program that starts it."""
         self.folder = folder
         self.file = folder / "silo.sqlite"
         self._out, self._err = folder / f"serve.{next(_serial)}.out", folder / f"serve.{next(_serial)}.err"
         binds = [word for one in bind for word in ("--bind", one)]
-        words = ["serve", *binds, "--db-url", f"sqlite:///{self.file}", "--set", "add_date=0", *options]
+        words = [
+            "serve",
+            *(() if supervised else ("--no-supervise",)),
+            *binds,
+            "--db-url",
+            f"sqlite:///{self.file}",
+            "--set",
+            "add_date=0",
+            *options,
+        ]
         with self._out.open("wb") as out, self._err.open("wb") as err:
             self._child = subprocess.Popen(
-                [*COMMAND, *words],
+                [*before, *COMMAND, *words],
                 cwd=folder,
-                env=environment(folder),
+                env=environment(folder, **env),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
