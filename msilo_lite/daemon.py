@@ -354,10 +354,10 @@ class Daemon:
             send.item, way.target, way.routes, self._dress, call_id=call_id, trusted=trusted,
             now=int(self._clock()), extra=way.extra,
         )  # fmt: skip
-        reach("sending", send.item.msilo_id)
         try:
             if self._recorder:  # should PJSIP abort on it, the next run knows which it was
                 self._recorder.sending(send.item.ledger_id)
+            reach("sending", send.item.msilo_id)
             self._asker.send(send.token, outgoing)
         finally:
             if self._recorder:

@@ -40,16 +40,15 @@ def recovered(store: Store, last: LastRun, now: int) -> list[tuple[Aor, int]]:
     After a crash they take turns, and a message that was under way twice is parked.
     """
     reach("recovering")
+    owners: dict[Aor, None] = {}
+    if last.pid:
+        log.warning("%s", last)
     if last.fault:
-        log.warning("%s", last)
         parked = store.repair.blame(last.sending)
+        owners.update(dict.fromkeys(parked))  # what waits behind it may go now
         if parked:
-            log.error(
-                "parked %d of the messages that were under way at the crash; `msilo-lite list` shows them", parked
-            )
-    elif last.pid:
-        log.warning("%s", last)
-    owners = store.recover()
+            log.error("parked %d of the messages that were under way; `msilo-lite list` shows them", len(parked))
+    owners.update(dict.fromkeys(store.recover()))
     late = [one.owner for one in store.recipients() if (one.next_try or 0) > now + LONGEST_WAIT]  # by another clock
     times = spread(owners, now) if last.fault else [now] * len(owners)
     return [*zip(owners, times, strict=True), *((owner, now) for owner in late)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
+from ..sip.address import Aor
 from .blame import UnderWay, blame, words
 from .engine import atomic, translated
 from .ground import Footing, Ground, copied
@@ -36,18 +37,18 @@ class Repair:
         """Copy what is in the open file, which stands at its path no more, to a new one; returns its path."""
         return copied(self._c, self._file)
 
-    def blame(self, sending: int) -> int:
-        """After a crash: count it against what was under way, and park what it was; returns how many that were.
+    def blame(self, sending: int) -> list[Aor]:
+        """After a crash: count it against what was under way, and park what it was; returns whose messages those are.
 
         `sending`: ledger id of the message that PJSIP had in its hands, 0 for none.
         """
         with translated("cannot recover"), atomic(self._c):
-            under_way = {row[0]: row[1] for row in self._c.execute(self._sql.under_way)}
-            found = blame([UnderWay(*pair) for pair in under_way.items()], sending)
+            rows = {row[0]: row for row in self._c.execute(self._sql.under_way)}
+            found = blame([UnderWay(row[0], row[1]) for row in rows.values()], sending)
             self._c.executemany(self._sql.suspect, [{"row": one} for one in found.suspects])
-            why = [{"row": one, "why": words(under_way[one] + 1)} for one in found.culprits]
+            why = [{"row": one, "why": words(rows[one][1] + 1)} for one in found.culprits]
             self._c.executemany(self._sql.park, why)
-        return len(found.culprits)
+        return [Aor(rows[one][2], rows[one][3]) for one in found.culprits]
 
     def live_on(self, by: int, was: int) -> None:
         """The clock was set forward by so many seconds, from `was`: what waits keeps the life that it had left."""

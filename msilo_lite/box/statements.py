@@ -136,7 +136,9 @@ class Statements:
             .where(sending)
             .values(state=_n(State.PENDING), in_flight=sa.null(), code=sa.null(), reason=_P("why"))
         )
-        self.under_way = _sql(sa.select(ledger.c.id, ledger.c.crashes).where(sending))
+        self.under_way = _sql(
+            sa.select(ledger.c.id, ledger.c.crashes, ledger.c.username, ledger.c.domain).where(sending)
+        )
         self.suspect = _sql(sa.update(ledger).where(row).values(crashes=ledger.c.crashes + _n(1)))
         parked: dict[str, Any] = {"state": _n(State.PARKED), "in_flight": sa.null(), "code": sa.null()}
         self.park = _sql(sa.update(ledger).where(row).values(**parked, reason=_P("why")))

@@ -196,6 +196,11 @@ class Serve:
     def pid(self) -> int:
         return self._child.pid
 
+    @property
+    def over(self) -> bool:
+        """Whether it has ended."""
+        return self._child.poll() is not None
+
     def signal(self, number: signal.Signals) -> None:
         self._child.send_signal(number)
 
@@ -261,6 +266,10 @@ class Peer:
 
     def __exit__(self, *_: object) -> None:
         self._socket.close()
+
+    def fileno(self) -> int:
+        """For select."""
+        return self._socket.fileno()
 
     def request(self, method: str, to: str, *lines: str, body: bytes = b"", call_id: str = "") -> bytes:
         """A request to a user of home.lan; `lines` are further headers."""

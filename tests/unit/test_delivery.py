@@ -10,7 +10,7 @@ from msilo_lite.errors import MsiloError
 # the events stand in the order of EVENTS
 TABLE = """
 PENDING       SENDING   -         -         -         -         -         EXPIRED   CANCELLED -        - - - - -
-SENDING       -         PENDING   DELIVERED PENDING   PARKED    FAILED    EXPIRED   CANCELLED PENDING HANDED - - - PARKED
+SENDING - PENDING DELIVERED PENDING PARKED FAILED EXPIRED   CANCELLED PENDING HANDED - - - PARKED
 PARKED        -         -         -         -         -         -         EXPIRED   CANCELLED -        - - - PENDING -
 HANDED        - - - - - -                                         DELIVERED CANCELLED - - PENDING DELIVERED PENDING -
 DELIVERED     -         -         -         -         -         -         -         -         -         - - - - -
