@@ -43,14 +43,14 @@ def recovered(store: Store, last: LastRun, now: int) -> list[tuple[Aor, int]]:
     owners: dict[Aor, None] = {}
     if last.pid:
         log.warning("%s", last)
-    if last.fault:
+    if last.crashed:
         parked = store.repair.blame(last.sending)
         owners.update(dict.fromkeys(parked))  # what waits behind it may go now
         if parked:
             log.error("parked %d of the messages that were under way; `msilo-lite list` shows them", len(parked))
     owners.update(dict.fromkeys(store.recover()))
     late = [one.owner for one in store.recipients() if (one.next_try or 0) > now + LONGEST_WAIT]  # by another clock
-    times = spread(owners, now) if last.fault else [now] * len(owners)
+    times = spread(owners, now) if last.crashed else [now] * len(owners)
     return [*zip(owners, times, strict=True), *((owner, now) for owner in late)]
 
 

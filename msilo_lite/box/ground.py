@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import enum
 import os
+import shutil
 import sqlite3
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from ..errors import StoreError
@@ -70,6 +72,18 @@ def copied(connection: sqlite3.Connection, file: Path) -> Path:
         with closing(sqlite3.connect(copy)) as made:
             connection.backup(made)
     return copy
+
+
+@contextmanager
+def opening(file: Path) -> Iterator[None]:
+    """Errors as StoreError; SQLite calls a full disk an I/O error where it has to make its shared memory."""
+    try:
+        with translated(f"cannot open {file}"):
+            yield
+    except StoreError as error:
+        if file.parent.exists() and not shutil.disk_usage(file.parent).free:
+            raise StoreError(f"{error}; its disk is full") from error
+        raise
 
 
 def refuse_damaged(file: Path) -> None:

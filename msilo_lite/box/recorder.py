@@ -32,6 +32,11 @@ class LastRun:
     heard: str = ""
     "Where the last request before its end came from."
 
+    @property
+    def crashed(self) -> bool:
+        """Whether a message may be at fault; a bus error is the disk's, under SQLite's or our own mapped file."""
+        return bool(self.fault) and not self.fault.startswith("Bus error")
+
     def __str__(self) -> str:
         if not self.fault:
             return f"the last run (process {self.pid}) was killed, or the power went"

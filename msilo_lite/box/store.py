@@ -19,6 +19,7 @@ from ..points import reach
 from ..sip.address import Aor
 from .delivery import WAITING, State
 from .engine import atomic, connect, migrate, open_engine, translated
+from .ground import opening
 from .message import Contact, Recipient, Settled, Turn, Waiting, Wish
 from .repair import Repair
 from .rows import (
@@ -48,7 +49,7 @@ class Store:
         self.file = file
         self._silo = silo_table(names or Names())
         self._sql = statements(names or Names())
-        with translated(f"cannot open {file}"):
+        with opening(file):
             engine = open_engine(file, create=True)
             with engine.connect() as connection:
                 migrate(connection, self._silo)

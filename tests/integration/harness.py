@@ -133,11 +133,11 @@ class Serve:
         bind: Sequence[str] = ("udp:127.0.0.1:0",),
         supervised: bool = False,
         env: Mapping[str, str] = MappingProxyType({}),
-        before: Sequence[str] = (),
+        disk: Path | None = None,
     ) -> None:
-        """`before`: words in front of the command, such as another program that starts it."""
+        """`disk`: where the database is, when it is not in `folder`."""
         self.folder = folder
-        self.file = folder / "silo.sqlite"
+        self.file = (disk or folder) / "silo.sqlite"
         self._out, self._err = folder / f"serve.{next(_serial)}.out", folder / f"serve.{next(_serial)}.err"
         binds = [word for one in bind for word in ("--bind", one)]
         words = [
@@ -152,7 +152,7 @@ class Serve:
         ]
         with self._out.open("wb") as out, self._err.open("wb") as err:
             self._child = subprocess.Popen(
-                [*before, *COMMAND, *words],
+                [*COMMAND, *words],
                 cwd=folder,
                 env=environment(folder, **env),
                 stdin=subprocess.DEVNULL,
