@@ -179,6 +179,8 @@ class Upkeep:
             self._unclean = ended > 0
             if ended:
                 reach("cleaning")
+        if start:
+            self._store.scrub()
 
     def _prune(self, now: int) -> None:
         """History that is old enough goes, in short commits."""

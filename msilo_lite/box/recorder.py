@@ -11,6 +11,7 @@ import faulthandler
 import mmap
 import os
 import re
+import traceback
 from dataclasses import dataclass
 
 SIZE = 256
@@ -85,8 +86,10 @@ class Recorder:
         faulthandler.enable(self._number, all_threads=False)
 
     def fault(self, error: BaseException) -> None:
-        """An error of ours ends the silo."""
-        os.write(self._number, f"{type(error).__name__}: {error}\n".encode(errors="replace"))
+        """An error of ours ends the silo; its text may hold anything, so only its kind and place are written down."""
+        places = traceback.extract_tb(error.__traceback__)
+        frame = f'  File "{places[-1].filename}", line {places[-1].lineno} in {places[-1].name}\n' if places else ""
+        os.write(self._number, f"{type(error).__name__}\n{frame}".encode(errors="replace"))
 
     def sending(self, ledger_id: int) -> None:
         """A message is handed to PJSIP; 0: it is back."""

@@ -185,6 +185,7 @@ def purging(config: Config, ids: list[int], update: Callable[[int], None]) -> tu
             gone, late = gone + taken, late + sending
             reach("purging")
             update(min(start + BATCH, len(ids)))
+        inbox.scrub()
     return gone, late
 
 
