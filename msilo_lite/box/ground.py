@@ -88,12 +88,12 @@ def opening(file: Path) -> Iterator[None]:
 
 def refuse_damaged(file: Path) -> None:
     """Raises StoreError for a database that SQLite finds wrong; nothing of it is changed."""
-    if not file.exists() or not 0 < file.stat().st_size <= CHECKED:
+    if not file.is_file() or not 0 < file.stat().st_size <= CHECKED:
         return
     try:
         with closing(connect(file, readonly=True)) as opened:
             found = str(opened.execute("PRAGMA quick_check(1)").fetchone()[0])
-    except sqlite3.OperationalError:
+    except (sqlite3.OperationalError, OSError):
         return  # locked, or not ours to read: opening it in earnest will tell
     except sqlite3.DatabaseError as error:
         found = str(error)

@@ -20,8 +20,8 @@ from . import harness
 from .harness import Serve
 from .traffic import Tally, Town
 
-MOST_GROWTH = 0.1
-"Share by which memory may grow between the second and the last quarter of the silo's last life."
+MOST_GROWTH = 0.2
+"Share by which memory may grow between the second and last quarter of the last life: a busier minute keeps more."
 WARM = 90.0
 "Seconds of such a life after which it has to be flat: PJSIP keeps a transaction with a silent phone for 37."
 MOST_KB = 200_000

@@ -276,6 +276,12 @@ def test_a_file_that_is_replaced(tmp_path: Path, figures: Figures) -> None:
     (copy,) = tmp_path.glob("silo.sqlite.rescued-*")
     assert bodies(copy) == [b"before"]
     assert bodies(silo.file)[-1] == b"after"
+    checked = harness.run(tmp_path, "check", *on(silo.file))
+    assert f"warning\tdatabase\t{copy} holds what was in a file that was taken away" in checked.out
+    saved = tmp_path / "saved.jsonl"
+    assert harness.run(tmp_path, "export", "-o", str(saved), *on(copy)).code == 0
+    assert harness.run(tmp_path, "import", str(saved), *on(silo.file)).code == 0
+    assert bodies(silo.file)[-1] == b"before"
     figures.add("bad days", survived=1, lost=0)
 
 
