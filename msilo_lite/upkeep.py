@@ -106,6 +106,7 @@ class Upkeep:
             words = "%s: %s; senders get 503 until it is back. What was in it is now in %s"
             log.critical(words, self._store.file, found.value, self._store.repair.rescue())
         if found is Ground.OTHER:
+            self._store.repair.let_go()
             raise Uprooted(f"{self._store.file}: {found.value}; a new start uses that one")
 
     def _remind(self, now: int) -> None:

@@ -49,6 +49,12 @@ class Footing:
                 return Ground.OTHER if _identity(self._paths[0]) not in (None, self._known[0]) else Ground.GONE
         return Ground.FIRM
 
+    def let_go(self) -> None:
+        """Take our log away from another file that was put in our place: SQLite would read it into that one."""
+        for path, known in list(zip(self._paths, self._known, strict=True))[1:]:
+            if known and _identity(path) == known:
+                path.unlink(missing_ok=True)
+
     def check(self) -> None:
         """Raises StoreError unless they are where they were."""
         found = self.look()

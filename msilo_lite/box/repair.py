@@ -37,6 +37,11 @@ class Repair:
         """Copy what is in the open file, which stands at its path no more, to a new one; returns its path."""
         return copied(self._c, self._file)
 
+    def let_go(self) -> None:
+        """Another file was put in our place: leave nothing of ours beside it that would change it."""
+        with translated("cannot give up the log"):
+            self._footing.let_go()
+
     def blame(self, sending: int) -> list[Aor]:
         """After a crash: count it against what was under way, and park what it was; returns whose messages those are.
 
