@@ -14,12 +14,25 @@ PACKAGE = Path(__file__).parent.parent / "msilo_lite"
 RANKS: tuple[tuple[str, ...], ...] = (
     ("__init__", "errors", "points", "drift", "supervise"),
     # values, and the rules about them
-    ("address", "delivery", "due", "schema", "recorder", "blame", "phone", "pjsip", "kamailio", "leash"),
+    (
+        "address",
+        "delivery",
+        "due",
+        "schema",
+        "recorder",
+        "blame",
+        "phone",
+        "pjsip",
+        "kamailio",
+        "leash",
+        "pace",
+        "pacing",
+    ),
     ("policy", "words", "message", "scheduler", "views", "digest", "lock"),
     # text of a request, rows of a file, words for a person
     ("wire", "rows", "reasons", "engine", "hook", "presence"),
     # what a request asks for, what a replay looks like; the edges
-    ("pseudo", "control", "compose", "registration", "statements", "agent", "dialog", "extension", "ground"),
+    ("pseudo", "control", "compose", "registration", "statements", "agent", "dialog", "extension", "lookup", "ground"),
     ("repair",),
     # the file as the daemon sees it, and as the commands do
     ("parameters", "bindings", "store", "inbox", "subscription", "asker"),
@@ -47,7 +60,7 @@ FOREIGN = {
     "typer": {"app", "commands", "intake", "options"},
     "dateparser": {"words"},
     "sipmessage": {"address", "phone"},
-    "pydantic": {"config", "parameters", "sources"},
+    "pydantic": {"config", "pacing", "parameters", "sources"},
     "pydantic_settings": {"config", "sources"},
     "platformdirs": {"config"},
 }
@@ -55,7 +68,7 @@ NOT_PURE = {"asyncio", "fcntl", "logging", "os", "random", "secrets", "select", 
             "subprocess", "tempfile", "threading", "time"}  # fmt: skip
 CORE = (
     "address", "delivery", "due", "message", "policy", "wire", "pseudo", "control", "compose", "registration",
-    "bindings", "reasons", "scheduler", "silo", "notice", "ways", "lanes", "replay", "terms", "kamailio",
+    "bindings", "reasons", "pace", "scheduler", "silo", "notice", "ways", "lanes", "replay", "terms", "kamailio",
     "digest", "presence", "dialog", "subscription", "watch", "extension",
 )  # fmt: skip
 MODULES = sorted(file for file in PACKAGE.rglob("*.py") if file.parent == PACKAGE or file.stem != "__init__")

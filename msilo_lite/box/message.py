@@ -118,6 +118,10 @@ class Recipient:
     reason: str
     "Why the last attempt failed, in words."
 
+    def moved(self, by: int) -> Recipient:
+        """The same by a clock that was set by so many seconds."""
+        return self if self.next_try is None else replace(self, next_try=self.next_try + by)
+
 
 @dataclass(frozen=True, slots=True)
 class Wish:

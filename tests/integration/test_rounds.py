@@ -48,6 +48,7 @@ def test_rounds(tmp_path: Path, figures: Figures, record_property: Callable[[str
                 town.run(chance.uniform(0, 1))
                 town.kill(starting)
             silo = town.start(tmp_path, "--settle", "0.1")
+            assert silo.ready_line, silo.log
         assert town.quiet(silo, 60), silo.log
         silo.stop()
     tally = town.tally(silo)
