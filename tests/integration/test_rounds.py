@@ -50,12 +50,15 @@ def test_rounds(tmp_path: Path, figures: Figures, record_property: Callable[[str
             silo = town.start(tmp_path, "--settle", "0.1")
             assert silo.ready_line, silo.log
         assert town.quiet(silo, 60), silo.log
+        again = f"CRASH_SEED={SEED} CRASH_ROUNDS={ROUNDS}"
+        assert town.tally(silo).inverted == [], again
+        parked = town.retry_parked(silo)  # a message that was alone under way at two crashes is suspected
+        assert town.quiet(silo, 60), silo.log
         silo.stop()
-    tally = town.tally(silo)
-    assert (tally.lost, tally.doubled, tally.inverted, tally.waiting, town.odd) == ([], [], [], 0, [])
+    tally = town.tally(silo, in_order=False)  # what was parked comes after what went on without it
+    assert (tally.lost, tally.doubled, tally.waiting, town.odd) == ([], [], 0, []), again
     assert harness.query(silo.file, "PRAGMA integrity_check") == [("ok",)]
-    assert harness.query(silo.file, "SELECT count(*) FROM msilo_ledger WHERE state = 2") == [(0,)]  # nobody is to blame
     figures.add(
         "random kills", rounds=ROUNDS, accepted=tally.accepted, per_second_accepted=tally.accepted / max(spoken, 0.1),
-        documented_repeats=tally.repeats, lost=len(tally.lost), doubled=len(tally.doubled),
+        parked_and_retried=parked, documented_repeats=tally.repeats, lost=len(tally.lost), doubled=len(tally.doubled),
     )  # fmt: skip

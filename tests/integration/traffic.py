@@ -211,7 +211,15 @@ class Town:
         return self.run(seconds, over)
 
     def _waits(self, silo: Serve, phone: Peer) -> bool:
-        return bool(harness.query(silo.file, "SELECT 1 FROM silo WHERE username = ? LIMIT 1", phone.user))
+        waits = "SELECT 1 FROM silo LEFT JOIN msilo_ledger l ON l.silo_id = silo.id WHERE silo.username = ?"
+        return bool(harness.query(silo.file, f"{waits} AND l.state IS NOT 2 LIMIT 1", phone.user))  # 2: parked
+
+    def retry_parked(self, silo: Serve) -> int:
+        """Have the operator send again what was parked, to phones that come by; returns how much it was."""
+        (parked,) = (row[0] for row in harness.query(silo.file, "SELECT count(*) FROM msilo_ledger WHERE state = 2"))
+        for phone in self.phones if parked else ():
+            assert harness.run(silo.folder, "retry", "--to", f"{phone.user}@home.lan", *harness.on(silo.file)).code == 0
+        return int(parked)
 
     # -- what became of it -------------------------------------------------------------------------------------------
     def tally(self, silo: Serve, *, in_order: bool = True) -> Tally:
