@@ -26,6 +26,7 @@ from .box.silo import Places, Silo
 from .box.store import Store
 from .drift import Drift, running
 from .errors import Refused, SipError, StoreError
+from .governed import Governed
 from .outbound.bindings import USUAL_CONTACT, Bindings
 from .outbound.compose import replay
 from .outbound.courier import Courier
@@ -37,6 +38,7 @@ from .outbound.ways import NO_WAY, Ways
 from .pbx.liaison import Liaison
 from .points import reach
 from .reception import Headers, Reception
+from .rules import Rules
 from .settings.config import Config
 from .settings.terms import dress_of, extra_lines, extra_of, policy_of, reading_of
 from .sip import wire
@@ -68,7 +70,7 @@ REMIND_TICK = 1
 "Seconds between two looks for due reminders where send_time is 0: those of the commands are sent all the same."
 
 
-class Daemon:
+class Daemon(Governed):
     """All parts on one file. Raises SipError and StoreError from the constructor."""
 
     def __init__(
@@ -115,6 +117,8 @@ class Daemon:
         self._hook = Hook(config.store_hook)
         self._courier = Courier(self._asker, self._hook, lambda name: self._silo.turn.count(name))
         self._upkeep = Upkeep(config, self._store, self._silo, self._replay, self._bindings, self._reception)
+        rules = Rules(self._silo, self._replay, ways, self._scheduler, self._hook)
+        self.parts = [self, rules, self._reception, self._upkeep]
         self._serving = serving
         stranded = [one.owner for one in troubled.values() if one.reason == NO_WAY] if proxy else []
         for owner in stranded:  # a proxy was set meanwhile
@@ -127,6 +131,7 @@ class Daemon:
         self._last_commit = time.monotonic()
         self._broken_until = 0.0
         self._trusts = lru_cache(maxsize=1024)(self._is_trusted)
+        self._distrust = self._trusts.cache_clear
         self.stopping = False
         self._started = int(clock())
         self._told = ""
@@ -152,6 +157,7 @@ class Daemon:
             "listening": [str(one) for one in self.listening],
             "trusted": list(self._config.trusted),
             "outbound_proxy": self._config.outbound_proxy,
+            "configuration": self.configured,
             **self._liaison.facts(),
         }
         words = json.dumps(facts)
@@ -191,10 +197,11 @@ class Daemon:
         self._silo.turn.count(reason)
 
     # -- the loop ----------------------------------------------------------------------------------------------------
-    def run(self) -> None:
-        """Serve until `stopping` is set, then wait for the answers that are due."""
+    def run(self, between: Callable[[], None] = lambda: None) -> None:
+        """Serve until `stopping` is set, then wait for the answers that are due; `between` follows each turn."""
         while not self.stopping:
             self.turn()
+            between()
         deadline = time.monotonic() + GRACE_SECONDS
         if self._replay.in_flight:
             words = "stopping: up to %d s for the answers to %d replays; a second signal ends it now, nothing is lost"
@@ -203,6 +210,7 @@ class Daemon:
         reach("stopping")
         while (self._liaison.parting(self._clock()) or self._replay.in_flight) and time.monotonic() < deadline:
             self.turn()
+            between()
         self.turn(0)
         self._commit(int(self._clock()), force=True)
 
@@ -211,7 +219,7 @@ class Daemon:
         self.agent.poll(self._patience(wait), REQUESTS_A_TURN)
         now = self._clock()
         if moved := self._drift.look(now, running()):
-            self._clock_moved(moved, int(now))
+            self._upkeep.clock_moved(moved, int(now))
         self._take_requests(now)
         for token, answer in self._drain_ended():
             reach("heard")
@@ -263,17 +271,6 @@ class Daemon:
         self.agent.answer(incoming.handle, refusal.status, refusal.headers)
 
     # -- time --------------------------------------------------------------------------------------------------------
-    def _clock_moved(self, by: int, now: int) -> None:
-        """Somebody set the clock: what waits keeps its life, and what is to come in a minute comes in a minute."""
-        log.warning("the clock was set %s by %d s", "forward" if by > 0 else "back", abs(by))
-        self._replay.clock_moved(by)
-        self._bindings.clock_moved(by, self._silo.turn)
-        try:
-            if by > 0:
-                self._store.repair.live_on(by, now - by)
-        except StoreError as error:
-            log.error("%s", error)
-
     def _tick(self, now: float) -> None:
         due = self._scheduler.tick(now, self._replay.retry_lanes if self._scheduler.in_line else 0)
         for owner, most in due.wake:

@@ -15,7 +15,9 @@ from .cli.views import serving
 from .daemon import Daemon
 from .errors import SipError
 from .leash import Leash
+from .service import Service
 from .settings.sources import Loaded
+from .systemd import Notifier
 
 DESCRIPTORS = 64
 "Open files that are enough for a silo with its sockets, its database and a hook."
@@ -24,6 +26,8 @@ DESCRIPTORS = 64
 def serve(loaded: Loaded) -> None:
     """Serve until SIGTERM or SIGINT. Raises InUse, SipError or StoreError when it cannot start."""
     config, leash = loaded.config, Leash()
+    notifier = Notifier()
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # there is nothing to read again yet
     logging.basicConfig(
         level=config.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
@@ -31,11 +35,13 @@ def serve(loaded: Loaded) -> None:
     with sole_user(config.db_file) as recorder:
         recorder.arm()
         daemon = Daemon(config.model_copy(update={"bind": leash.again(config.bind)}), recorder=recorder)
-        _obey_signals(daemon)
+        service = Service(daemon, loaded, notifier)
+        _obey_signals(daemon, service)
         try:
             _announce(daemon, loaded)
             leash.ready([str(one) for one in daemon.listening])
-            daemon.run()
+            service.begin()
+            daemon.run(service.between)
         finally:
             daemon.close()
 
@@ -47,16 +53,36 @@ def _need_descriptors() -> None:
         raise SipError(f"only {most} files may be open at once, and {DESCRIPTORS} are needed: `ulimit -n` raises that")
 
 
-def _obey_signals(daemon: Daemon) -> None:
-    """The first signal asks for an orderly end, the second ends at once; what is on disk is safe either way."""
+def _obey_signals(daemon: Daemon, service: Service) -> None:
+    """The first signal asks for an orderly end, the second ends at once; what is on disk is safe either way.
+
+    SIGHUP has the configuration read again, unless it says that the terminal we run on was closed.
+    """
+    on_terminal = sys.stdin is not None and sys.stdin.isatty()
 
     def stop(number: int, _frame: FrameType | None) -> None:
         if daemon.stopping:
             os._exit(128 + number)  # an exception could surface inside a callback of PJSIP and be lost there
         daemon.stopping = True
 
+    def hang_up(number: int, frame: FrameType | None) -> None:
+        if on_terminal and not _has_terminal():
+            stop(number, frame)
+        else:
+            service.reload_wanted = True
+
+    signal.signal(signal.SIGHUP, hang_up)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
+
+
+def _has_terminal() -> bool:
+    """Whether the terminal on standard input is still there."""
+    try:
+        os.tcgetpgrp(sys.stdin.fileno())
+    except OSError:
+        return False
+    return True
 
 
 def _announce(daemon: Daemon, loaded: Loaded) -> None:
@@ -76,6 +102,6 @@ def _announce(daemon: Daemon, loaded: Loaded) -> None:
     steps = (
         f"{me} demo    see it work without a PBX",
         f"{me} list    what waits, and why",
-        "let your PBX send it MESSAGEs and REGISTERs: examples/kamailio/README.md",
+        f"{me} init --pbx KIND    what your PBX needs, to send it messages",
     )
     serving([str(one) for one in daemon.listening], str(config.db_file), details, steps)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+from dataclasses import asdict
 
 from .box.blame import spread
 from .box.ground import Ground
@@ -10,11 +12,12 @@ from .box.message import Wish
 from .box.recorder import LastRun
 from .box.silo import Silo
 from .box.store import Store
-from .errors import Uprooted
+from .errors import StoreError, Uprooted
 from .outbound.bindings import Bindings
 from .outbound.compose import LATE
 from .outbound.replay import Replay
 from .outbound.scheduler import Due
+from .pbx.echoes import Echo
 from .points import reach
 from .reception import Reception
 from .settings.config import Config
@@ -28,6 +31,8 @@ PRUNE_MOST = 20
 "Such batches of history in one run."
 FOREIGN_PAUSE = 5
 "Seconds after another program's write until its mail is looked for; many writes are one look."
+ECHOES_MOST = 10
+"Messages of `check` that one look tells of."
 FOREIGN_MOST = 2000
 "Due reminders that such a look takes in."
 LONGEST_WAIT = 86402
@@ -57,6 +62,9 @@ def recovered(store: Store, last: LastRun, now: int) -> list[tuple[Aor, int]]:
 class Upkeep:
     """Called once a turn. Methods may raise StoreError; what was not done is done at the next call."""
 
+    live = frozenset({"handed_time", "history_time"})
+    "Settings that can change while we serve."
+
     def __init__(
         self, config: Config, store: Store, silo: Silo, replay: Replay, bindings: Bindings, reception: Reception
     ) -> None:
@@ -74,10 +82,16 @@ class Upkeep:
         "When to look at what another program may have put into the box; 0: nobody wrote."
         self._others_wrote = False
         "Whether another program has written since the last purge of history."
+        self._told: list[Echo] = []
+        "The messages of `check` that the file knows of."
         self._taken: set[int] = set()
         "Wishes that are being granted."
         self._lost = False
         "Whether the file is not at its path, and that was said."
+
+    def apply(self, config: Config) -> None:
+        """Work by this configuration from the next look on."""
+        self._config = config
 
     def tick(self, due: Due, now: float, *, calling: bool) -> None:
         """Do what is due; `calling`: whether owners are tried whom no command names. Raises Uprooted as well."""
@@ -89,9 +103,24 @@ class Upkeep:
             self._look_for_wishes(int(now))
         if due.wishes and calling:
             self._look_for_mail(int(now))
+        if self._reception.heard != self._told:
+            self._told = self._reception.heard[-ECHOES_MOST:]
+            self._reception.heard[:] = self._told
+            self._store.tell("echoes", json.dumps([asdict(one) for one in self._told]))
         self._clean(now, start=due.clean)
         if due.purge:
             self._prune(int(now))
+
+    def clock_moved(self, by: int, now: int) -> None:
+        """Somebody set the clock: what waits keeps its life, and what is to come in a minute comes in a minute."""
+        log.warning("the clock was set %s by %d s", "forward" if by > 0 else "back", abs(by))
+        self._replay.clock_moved(by)
+        self._bindings.clock_moved(by, self._silo.turn)
+        try:
+            if by > 0:
+                self._store.repair.live_on(by, now - by)
+        except StoreError as error:
+            log.error("%s", error)
 
     def _look_at_the_file(self) -> None:
         """Whether the file is still the one at its path; what is in one that is lost is copied, once."""
@@ -153,9 +182,11 @@ class Upkeep:
             return
         if wish.verb == "try":
             self._replay.expect(wish.owner, now, "a command put a message into the box")
+        elif wish.verb == "listen":
+            self._reception.echoes.expect(wish.most, now)
         elif wish.verb == "look":
             self._reception.may_be_reached(wish.owner, now)
-        else:
+        elif wish.verb != "ping":
             self._replay.reload()
         self._silo.turn.wishes[wish.number] = {}
 

@@ -21,32 +21,36 @@ RANKS: tuple[tuple[str, ...], ...] = (
         "schema",
         "recorder",
         "blame",
-        "phone",
         "pjsip",
         "kamailio",
+        "fragments",
         "leash",
         "pace",
         "pacing",
+        "systemd",
     ),
     ("policy", "words", "message", "scheduler", "views", "digest", "lock"),
     # text of a request, rows of a file, words for a person
     ("wire", "rows", "reasons", "engine", "hook", "presence"),
     # what a request asks for, what a replay looks like; the edges
+    ("phone", "verdicts", "echoes"),
     ("pseudo", "control", "compose", "registration", "statements", "agent", "dialog", "extension", "lookup", "ground"),
     ("repair",),
     # the file as the daemon sees it, and as the commands do
     ("parameters", "bindings", "store", "inbox", "subscription", "asker"),
     # the box
     ("config", "silo", "notice", "api", "transfer", "watch"),
-    ("sources", "ways", "terms", "setup", "liaison"),
-    ("lanes",),
-    ("replay",),
+    ("sources", "ways", "terms", "liaison", "change", "health"),
+    ("lanes", "recipe", "enquiry"),
+    ("replay", "setup", "online"),
     # the parts meet
-    ("reception", "checks", "options"),
-    ("courier", "upkeep", "demo"),
+    ("reception", "checks", "options", "unit"),
+    ("courier", "upkeep", "demo", "rules"),
+    ("governed",),
     ("daemon",),
-    ("records", "serving"),
-    ("errands", "commands"),
+    ("records", "service"),
+    ("serving",),
+    ("errands", "commands", "running"),
     ("intake",),
     ("app",),
     ("__main__",),
@@ -57,10 +61,10 @@ FOREIGN = {
     "pjsua2": {"agent"},
     "sqlalchemy": {"schema", "rows", "engine", "statements", "inbox"},
     "rich": {"views"},
-    "typer": {"app", "commands", "intake", "options"},
+    "typer": {"app", "commands", "intake", "options", "running"},
     "dateparser": {"words"},
     "sipmessage": {"address", "phone"},
-    "pydantic": {"config", "pacing", "parameters", "sources"},
+    "pydantic": {"change", "config", "pacing", "parameters", "sources"},
     "pydantic_settings": {"config", "sources"},
     "platformdirs": {"config"},
 }
@@ -69,7 +73,7 @@ NOT_PURE = {"asyncio", "fcntl", "logging", "os", "random", "secrets", "select", 
 CORE = (
     "address", "delivery", "due", "message", "policy", "wire", "pseudo", "control", "compose", "registration",
     "bindings", "reasons", "pace", "scheduler", "silo", "notice", "ways", "lanes", "replay", "terms", "kamailio",
-    "digest", "presence", "dialog", "subscription", "watch", "extension",
+    "digest", "presence", "dialog", "subscription", "watch", "extension", "echoes",
 )  # fmt: skip
 MODULES = sorted(file for file in PACKAGE.rglob("*.py") if file.parent == PACKAGE or file.stem != "__init__")
 FILE = {file.stem: file for file in MODULES}
@@ -134,7 +138,19 @@ def test_only_views_prints_and_only_the_edge_logs() -> None:
                 if isinstance(node, ast.Name) and node.id == "print"}  # fmt: skip
     logging = {file.stem for file in MODULES if ("logging", False) in imports(file)}
     assert printing == set()
-    assert logging == {"courier", "daemon", "hook", "liaison", "reception", "serving", "agent", "upkeep"}
+    assert logging == {
+        "courier",
+        "daemon",
+        "hook",
+        "liaison",
+        "reception",
+        "serving",
+        "agent",
+        "upkeep",
+        "service",
+        "systemd",
+        "governed",
+    }
 
 
 @pytest.mark.parametrize("file", MODULES, ids=lambda file: file.stem)
