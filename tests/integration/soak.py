@@ -90,8 +90,8 @@ class Soak:
 
     def run(self) -> Report:
         """Half the time with kills, then half the time one life long, whose memory and descriptors are watched."""
-        silo = Serve(self._folder, *self._options).__enter__()
-        with Town(silo.address, 6, 12, window=3, seed=1) as town:
+        with Serve(self._folder, *self._options) as first, Town(first.address, 6, 12, window=3, seed=1) as town:
+            silo = first
             end = time.monotonic() + self._seconds / 2
             while time.monotonic() < end:
                 self._disturb(town, silo)

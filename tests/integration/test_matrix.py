@@ -48,8 +48,8 @@ def test_an_order_that_names_no_point_is_refused(tmp_path: Path) -> None:
 
 def test_killed_at_each_point_of_the_loop(tmp_path: Path, figures: Figures) -> None:
     """One town lives through all of them; after each kill, what was answered 202 has arrived or is in the file."""
-    silo = Serve(tmp_path, *FAST).__enter__()
-    with Town(silo.address, 4, 3) as town:
+    with Serve(tmp_path, *FAST) as first, Town(first.address, 4, 3) as town:
+        silo = first
         town.run(0.3)
         town.kill(silo)
         for point in LOOP:

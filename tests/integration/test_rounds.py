@@ -29,8 +29,8 @@ def test_rounds(tmp_path: Path, figures: Figures, record_property: Callable[[str
     chance = random.Random(SEED)
     record_property("again with", f"CRASH_SEED={SEED}")
     spoken = 0.0
-    silo = Serve(tmp_path, "--settle", "0.1").__enter__()
-    with Town(silo.address, 6, 5, seed=SEED) as town:
+    with Serve(tmp_path, "--settle", "0.1") as first, Town(first.address, 6, 5, seed=SEED) as town:
+        silo = first
         for number in range(ROUNDS):
             began = time.monotonic()
             town.run(chance.choice((0.05, 0.3, 0.8)) * chance.uniform(0.5, 1.5))

@@ -85,6 +85,8 @@ class Town:
         self._seen: dict[str, bool] = {}
         "By Call-ID of an attempt: whether it was answered."
         self.kills: list[float] = []
+        self._silos: list[Serve] = []
+        "Those started here; none outlives the town."
         self.talking = True
         self.silent: set[str] = set()
         "Phones that were switched off: they answer nothing."
@@ -103,6 +105,8 @@ class Town:
     def __exit__(self, *_: object) -> None:
         for peer in self._of.values():
             peer.__exit__()
+        for silo in self._silos:
+            silo.kill()
 
     # -- time passes -------------------------------------------------------------------------------------------------
     def run(self, seconds: float, over: Callable[[], bool] = lambda: False) -> bool:
@@ -197,6 +201,7 @@ class Town:
         """Start a silo where the last one was, while everybody goes on."""
         host, port = self.senders[0].silo
         silo = Serve(folder, *options, bind=(f"udp:{host}:{port}",), env=env or {})
+        self._silos.append(silo)
         assert self.run(30, lambda: bool(silo.ready_line) or silo.over), silo.log
         return silo
 
