@@ -17,7 +17,7 @@ INSTALL := $(PIP) install --require-hashes --only-binary :all: --progress-bar of
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 SECONDS_EACH := $(or $(SECONDS),60)
-.PHONY: help serve demo test check format fuzz bench docs binary addon container-test peers lock clean
+.PHONY: help serve demo test check format fuzz crash soak bench docs binary addon container-test peers lock clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -49,6 +49,13 @@ fuzz: $(VENV)/.dev  ## fuzz every parser, the edge and the configuration, SECOND
 	@for target in request response address presence config edge; do \
 	    $(VENV)/bin/python -m tests.fuzz $$target --seconds $(SECONDS_EACH) 2>/dev/null || exit 1; \
 	done
+
+crash: peers $(VENV)/.dev  ## kill it at random in ROUNDS=100 rounds under load, and lock its database for 30 seconds
+	@CRASH_ROUNDS=$(or $(ROUNDS),100) BAD_DAY_SECONDS=30 $(VENV)/bin/python -m pytest -q $(ARGS) \
+	    tests/integration/test_rounds.py tests/integration/test_matrix.py tests/integration/test_bad_days.py
+
+soak: $(VENV)/.dev  ## load, churn and faults for minutes: make soak ARGS='--minutes 10'
+	@exec $(VENV)/bin/python -m tests.integration.soak $(ARGS)
 
 bench: peers $(VENV)/.installed  ## measure, beside a real Kamailio
 	@exec $(VENV)/bin/python -m bench $(ARGS)

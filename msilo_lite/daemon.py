@@ -12,14 +12,18 @@ import os
 import secrets
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from socket import AF_INET, AF_INET6
 
 from . import __version__
 from .allowance import Allowance
 from .box.delivery import Hop
+from .box.ground import refuse_damaged
 from .box.message import Turn
+from .box.recorder import LastRun, Recorder
 from .box.silo import Places, Silo
 from .box.store import Store
+from .drift import Drift, running
 from .errors import Refused, SipError, StoreError
 from .gatekeeper import Gatekeeper
 from .governed import Governed
@@ -32,6 +36,7 @@ from .outbound.replay import Replay
 from .outbound.scheduler import Scheduler
 from .outbound.ways import NO_WAY, Ways
 from .pbx.liaison import Liaison
+from .points import reach
 from .reception import Headers, Reception
 from .rules import Rules
 from .settings.config import Config
@@ -43,7 +48,7 @@ from .sip.asker import Asker
 from .sip.digest import Credentials
 from .sip.lookup import Lookup
 from .sip.wire import Answer, Incoming, Request
-from .upkeep import Upkeep
+from .upkeep import Upkeep, recovered
 
 log = logging.getLogger(__name__)
 
@@ -68,12 +73,22 @@ REMIND_TICK = 1
 class Daemon(Governed):
     """All parts on one file. Raises SipError and StoreError from the constructor."""
 
-    def __init__(self, config: Config, clock: Callable[[], float] = time.time, *, serving: bool = True) -> None:
+    def __init__(
+        self,
+        config: Config,
+        clock: Callable[[], float] = time.time,
+        *,
+        serving: bool = True,
+        recorder: Recorder | None = None,
+    ) -> None:
         """`serving`: deliver to everybody who can be reached; otherwise only to whom a command names."""
+        refuse_damaged(config.db_file)
         self._config = config
         self._clock = clock
         self._store = Store(config.db_file, config.names, counted=config.caps.counted, served=serving)
-        interrupted = self._store.recover()
+        self._recorder = recorder
+        self._drift = Drift(clock() - running())
+        interrupted = recovered(self._store, recorder.last if recorder else LastRun(), int(clock()))
         self.agent = Agent(config.endpoints, self, USER_AGENT)
         self._dress = dress_of(config, USER_AGENT)
         places, proxy = Places(config.domain, self.agent.own_hosts()), config.outbound_proxy
@@ -87,7 +102,7 @@ class Daemon(Governed):
         self._silo = Silo(
             self._store, policy_of(config), places, self._dress, room, reading_of(config), self._allowance.quota
         )
-        self._bindings = Bindings(self._store.contacts())
+        self._bindings = Bindings(replace(one, updated=min(one.updated, clock())) for one in self._store.contacts())
         troubled = {one.owner: one for one in self._store.recipients()}
         extra = extra_of(config)
         ways = Ways(self._bindings, proxy, extra_lines(extra, None), self._hop, asks=extra is not None)
@@ -109,8 +124,10 @@ class Daemon(Governed):
         self.parts = [self, rules, self._gate, self._allowance, self._reception, self._upkeep]
         self._serving = serving
         stranded = [one.owner for one in troubled.values() if one.reason == NO_WAY] if proxy else []
-        for owner in (*interrupted, *stranded):  # a proxy was set meanwhile
+        for owner in stranded:  # a proxy was set meanwhile
             self._replay.expect(owner, int(clock()))
+        for owner, at in interrupted:
+            self._replay.expect(owner, at)
         self._inbox: list[tuple[Incoming, Request]] = []
         self._ended: list[tuple[int, Answer]] = []
         self._to_answer: list[tuple[int, int, Headers]] = []
@@ -156,12 +173,15 @@ class Daemon(Governed):
 
     def received(self, request: Incoming) -> None:
         """A request arrived: it is answered in this turn."""
+        if self._recorder:
+            self._recorder.heard(request.host, request.port)
         try:
             parsed = wire.read(request.raw)
         except Refused as refusal:
             self._refuse(request, refusal)
         else:
             self._inbox.append((request, parsed))
+            reach("received")
 
     def answered(self, token: int, answer: Answer) -> None:
         """A request of ours ended: settled in this turn."""
@@ -184,6 +204,7 @@ class Daemon(Governed):
             words = "stopping: up to %d s for the answers to %d replays; a second signal ends it now, nothing is lost"
             log.warning(words, GRACE_SECONDS, self._replay.in_flight)
         self._replay.stop(int(self._clock()), self._scheduler.settling())
+        reach("stopping")
         while (self._liaison.parting(self._clock()) or self._replay.in_flight) and time.monotonic() < deadline:
             self.turn()
             between()
@@ -194,8 +215,11 @@ class Daemon(Governed):
         """One turn of the loop; waits up to `wait` milliseconds for something to do."""
         self.agent.poll(self._patience(wait), REQUESTS_A_TURN)
         now = self._clock()
+        if moved := self._drift.look(now, running()):
+            self._upkeep.clock_moved(moved, int(now))
         self._take_requests(now)
         for token, answer in self._drain_ended():
+            reach("heard")
             if not (self._liaison.answered(token, answer, now) or self._courier.ended(token, answer)):
                 self._send_all(self._replay.answered(token, answer, int(now)))
         self._tick(now)
@@ -236,6 +260,7 @@ class Daemon(Governed):
                 log.exception("a request failed inside the silo")
                 self._silo.turn.count("internal_errors")
                 self.agent.answer(incoming.handle, 500)
+            reach("staged")
 
     def _refuse(self, incoming: Incoming, refusal: Refused) -> None:
         self._silo.turn.count(refusal.counter)
@@ -283,9 +308,11 @@ class Daemon(Governed):
             return
         finally:
             self._last_commit = time.monotonic()
+        reach("committed")
         answers, self._to_answer = self._to_answer, []
         for handle, status, headers in answers:
             self.agent.answer(handle, status, headers)
+            reach("answered")
         self._courier.stored(self._reception.stored(fresh))
         self._send_all(self._replay.claimed(now))
 
@@ -338,7 +365,15 @@ class Daemon(Governed):
             send.item, way.target, way.routes, self._dress, call_id=call_id, trusted=trusted,
             now=int(self._clock()), extra=way.extra,
         )  # fmt: skip
-        self._asker.send(send.token, outgoing)
+        try:
+            if self._recorder:  # should PJSIP abort on it, the next run knows which it was
+                self._recorder.sending(send.item.ledger_id)
+            reach("sending", send.item.msilo_id)
+            self._asker.send(send.token, outgoing)
+        finally:
+            if self._recorder:
+                self._recorder.sending(0)
+        reach("sent")
 
     def _hop(self, host: str) -> Hop:
         """What is known of a host that a message is handed to, under its name or its address."""

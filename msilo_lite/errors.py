@@ -45,6 +45,10 @@ class NotOurs(StoreError):
     """A file of Kamailio's that msilo-lite has never served."""
 
 
+class Uprooted(MsiloError):
+    """The database's file was replaced while the daemon served it: only a new start can serve the one that is there."""
+
+
 class InUse(MsiloError):
     """Another process delivers from this file: it holds the lock beside it."""
 

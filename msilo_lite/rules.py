@@ -52,7 +52,7 @@ class Rules:
         """Set them; nothing here can fail, each value was checked when it was read."""
         places = Places(config.domain, self._silo.places.own)
         self._silo.obey(policy_of(config), places, reading_of(config))
-        self._replay.most, self._replay.max_attempts = config.max_in_flight, config.max_attempts
+        self._replay.line.most, self._replay.max_attempts = config.max_in_flight, config.max_attempts
         self._ways.learn()
         self._scheduler.settle = config.settle
         self._scheduler.check_time = config.check_time

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import shutil
 import signal
 import sys
@@ -12,29 +13,44 @@ from types import FrameType
 from .box.lock import sole_user
 from .cli.views import serving
 from .daemon import Daemon
+from .errors import SipError
+from .leash import Leash
 from .service import Service
 from .settings.sources import Loaded
 from .systemd import Notifier
 
+DESCRIPTORS = 64
+"Open files that are enough for a silo with its sockets, its database and a hook."
+
 
 def serve(loaded: Loaded) -> None:
     """Serve until SIGTERM or SIGINT. Raises InUse, SipError or StoreError when it cannot start."""
-    config = loaded.config
+    config, leash = loaded.config, Leash()
     notifier = Notifier()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # there is nothing to read again yet
     logging.basicConfig(
         level=config.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    with sole_user(config.db_file):
-        daemon = Daemon(config)
+    _need_descriptors()
+    with sole_user(config.db_file) as recorder:
+        recorder.arm()
+        daemon = Daemon(config.model_copy(update={"bind": leash.again(config.bind)}), recorder=recorder)
         service = Service(daemon, loaded, notifier)
         _obey_signals(daemon, service)
         try:
             _announce(daemon, loaded)
+            leash.ready([str(one) for one in daemon.listening])
             service.begin()
             daemon.run(service.between)
         finally:
             daemon.close()
+
+
+def _need_descriptors() -> None:
+    """Raises SipError where the system lets us open too little: PJSIP would end the process later on."""
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most < DESCRIPTORS:
+        raise SipError(f"only {most} files may be open at once, and {DESCRIPTORS} are needed: `ulimit -n` raises that")
 
 
 def _obey_signals(daemon: Daemon, service: Service) -> None:

@@ -7,7 +7,7 @@ set -euo pipefail
 
 packages=(
     kamailio kamailio-sqlite-modules kamailio-extra-modules kamailio-presence-modules sip-tester baresip-core groff-base
-    systemd binutils
+    systemd binutils faketime
 )
 
 # One file per package stands for it, so that a peer built by hand counts as well.
@@ -22,6 +22,7 @@ probe_of() {
         groff-base) echo groff ;;
         systemd) echo systemd-analyze ;;
         binutils) echo objcopy ;;
+        faketime) echo faketime ;;
     esac
 }
 

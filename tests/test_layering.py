@@ -12,14 +12,13 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "msilo_lite"
 # A module imports lower ranks only; within a rank nobody knows another.
 RANKS: tuple[tuple[str, ...], ...] = (
-    ("__init__", "errors"),
+    ("__init__", "errors", "points", "drift", "supervise"),
     # values, and the rules about them
     (
         "address",
         "delivery",
         "due",
         "schema",
-        "lock",
         "pjsip",
         "kamailio",
         "fragments",
@@ -29,8 +28,11 @@ RANKS: tuple[tuple[str, ...], ...] = (
         "bucket",
         "space",
         "privacy",
+        "recorder",
+        "blame",
+        "leash",
     ),
-    ("policy", "words", "message", "scheduler", "views", "digest"),
+    ("lock", "policy", "words", "message", "scheduler", "views", "digest"),
     # text of a request, rows of a file, words for a person
     ("wire", "rows", "reasons", "engine", "hook", "presence", "verifier"),
     # what a request asks for, what a replay looks like; the edges
@@ -48,14 +50,15 @@ RANKS: tuple[tuple[str, ...], ...] = (
         "access",
         "limits",
         "usage",
+        "ground",
     ),
     # the file as the daemon sees it, and as the commands do
-    ("parameters", "bindings", "store", "inbox", "subscription", "asker"),
+    ("parameters", "bindings", "inbox", "subscription", "asker", "repair"),
     # the box
-    ("config", "notice", "transfer", "watch", "quota"),
-    ("silo", "api", "sources", "ways", "liaison", "change", "health"),
-    ("terms", "lanes", "recipe", "enquiry"),
-    ("replay", "setup", "online"),
+    ("store", "config", "notice", "watch"),
+    ("transfer", "quota", "sources", "ways", "liaison", "change", "health"),
+    ("silo", "api", "lanes", "recipe", "enquiry"),
+    ("terms", "replay", "setup", "online"),
     ("checks", "options", "unit"),
     ("demo", "rules", "gatekeeper", "allowance"),
     # the parts meet

@@ -50,6 +50,10 @@ class Message:
         """The same with a name of its own."""
         return replace(self, key=key)
 
+    def living(self, seconds: int) -> Message:
+        """The same with so much more of life."""
+        return replace(self, expires=self.expires + seconds)
+
     def at(self, arrived: int, expires: int, target: str) -> Message:
         """The same with its times, and with the Request-URI that was asked for."""
         return replace(self, arrived=arrived, expires=expires, target=target)
@@ -75,6 +79,8 @@ class Waiting:
     "Final code of the last attempt."
     reason: str | None
     "Words for it."
+    crashes: int = 0
+    "How often the silo crashed while it was under way."
     known: bool = True
     "False for a message that somebody else, such as Kamailio, put into the box: its ledger row is still to be written."
 
@@ -116,6 +122,10 @@ class Recipient:
     code: int | None
     reason: str
     "Why the last attempt failed, in words."
+
+    def moved(self, by: int) -> Recipient:
+        """The same by a clock that was set by so many seconds."""
+        return self if self.next_try is None else replace(self, next_try=self.next_try + by)
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,6 +106,7 @@ ledger = Table(
     Column("reason", Text),
     Column("settled", Integer),
     Column("target", Text),
+    Column("crashes", Integer, nullable=False, server_default="0"),
 )
 contact = Table(
     "msilo_contact",
@@ -193,6 +194,7 @@ _THIRD = (
     """CREATE TABLE msilo_usage (
         username TEXT NOT NULL, domain TEXT NOT NULL, messages INTEGER NOT NULL, bytes INTEGER NOT NULL,
         PRIMARY KEY (username, domain)) WITHOUT ROWID""",
+    "ALTER TABLE msilo_ledger ADD COLUMN crashes INTEGER NOT NULL DEFAULT 0",
 )
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SECOND, _THIRD)

@@ -15,6 +15,7 @@ from ..settings.control import Orders, obeyed, orders_of, silos_before
 from ..settings.pseudo import Subject, Template
 from ..sip.address import Aor, NameAddr, aor_of, parse_address, parse_uri, without_headers
 from ..sip.wire import PATH, Request, bad_header, check, content_type, dedupe_key, kept_headers, media_type, plain
+from .blame import alone
 from .delivery import Event, State, move
 from .message import Message, Settled, Turn, Waiting
 from .policy import Policy
@@ -190,7 +191,8 @@ class Silo:
 
         `but`: silo ids to leave alone.
         """
-        claimed = [item for item in self._store.pending(owner, after, most, now) if item.silo_id not in but]
+        found = [item for item in self._store.pending(owner, after, most, now) if item.silo_id not in but]
+        claimed = found[: alone([item.crashes for item in found])]
         for item in claimed:
             move(item.state, Event.BEGIN)
         self.turn.claimed += claimed

@@ -94,6 +94,12 @@ class Statements:
             .where(ledger.c.silo_id.is_not(None), ~here.exists())
             .values(silo_id=sa.null(), state=_n(State.CANCELLED), settled=_P("at"), reason=_P("why"))
         )
+        self.live_on = _sql(
+            sa.update(silo)
+            .where(silo.c.id > _P("after"), silo.c.id <= _P("upto"), silo.c.exp_time > _P("was"))
+            .values(exp_time=sa.func.min(silo.c.exp_time + _P("by"), _P("last")))
+        )
+        self.highest_box = _sql(sa.select(sa.func.coalesce(sa.func.max(silo.c.id), _n(0))))
         self.highest_silo = _used(silo, "id")
 
     def _for_ledger(self) -> None:
@@ -122,7 +128,7 @@ class Statements:
             "reason": _P("why"),
         }
         waits = ledger.c.state.in_([_n(state) for state in sorted(WAITING)])
-        self.settle = _sql(sa.update(ledger).where(row, waits).values(**end, in_flight=_P("at")))
+        self.settle = _sql(sa.update(ledger).where(row, waits).values(**end, in_flight=_P("at"), crashes=_n(0)))
         gone = {"in_flight": sa.null(), "silo_id": sa.null(), "settled": _P("at")}
         self.finish = _sql(sa.update(ledger).where(row).values(**end, **gone))
         sending = ledger.c.state == _n(State.SENDING)
@@ -132,6 +138,12 @@ class Statements:
             .where(sending)
             .values(state=_n(State.PENDING), in_flight=sa.null(), code=sa.null(), reason=_P("why"))
         )
+        self.under_way = _sql(
+            sa.select(ledger.c.id, ledger.c.crashes, ledger.c.username, ledger.c.domain).where(sending)
+        )
+        self.suspect = _sql(sa.update(ledger).where(row).values(crashes=ledger.c.crashes + _n(1)))
+        parked: dict[str, Any] = {"state": _n(State.PARKED), "in_flight": sa.null(), "code": sa.null()}
+        self.park = _sql(sa.update(ledger).where(row).values(**parked, reason=_P("why")))
         old = sa.select(ledger.c.id).where(ledger.c.settled < _P("before")).order_by(ledger.c.settled)
         self.prune = _sql(
             sa.delete(ledger).where(ledger.c.id.in_(old.limit(_P("most")).offset(_n(0)).scalar_subquery()))
@@ -165,7 +177,7 @@ class Statements:
         self.told = _sql(sa.select(daemon.c.value).where(daemon.c.name == _P("name")))
 
 
-_FRESH = frozenset(column.name for column in ledger.c) - {"in_flight", "code", "reason", "settled"}
+_FRESH = frozenset(column.name for column in ledger.c) - {"in_flight", "code", "reason", "settled", "crashes"}
 "Columns of the ledger that a new row has."
 
 

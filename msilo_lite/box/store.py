@@ -15,11 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import StoreError
+from ..points import reach
 from ..sip.address import Aor
 from . import usage
 from .delivery import WAITING, State
 from .engine import atomic, connect, empty_log, migrate, open_engine, translated
+from .ground import opening
 from .message import Contact, Recipient, Settled, Turn, Waiting, Wish
+from .repair import Repair
 from .rows import (
     adopted_row,
     contact_of,
@@ -49,13 +52,15 @@ class Store:
         self._names = names or Names()
         self._silo = silo_table(self._names)
         self._sql = statements(names or Names())
-        with translated(f"cannot open {file}"):
+        with opening(file):
             engine = open_engine(file, create=True)
             with engine.connect() as connection:
                 migrate(connection, self._silo)
             engine.dispose()
             self._c = connect(file, create=False)
             usage.keep(self._c, self._names, wanted=counted, only_more=not served)
+            self._c.execute("SELECT count(*) FROM sqlite_master")  # opens the log
+            self.repair = Repair(self._c, self._sql, file)
         self._c.row_factory = sqlite3.Row
         self._seen = -1
         self._remains = False
@@ -86,8 +91,12 @@ class Store:
         Raises StoreError with nothing kept; the caller decides what of the turn to try again.
         """
         try:
+            self.repair.check()
             with translated("cannot write"), atomic(self._c):
-                return self._write(turn, now)
+                fresh = self._write(turn, now)
+                reach("writing")
+            self.repair.check()  # only now is it sure that the commit went where somebody will see it
+            return fresh
         except StoreError:
             self._seen = -1  # the ids handed out are void
             raise

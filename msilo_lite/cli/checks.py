@@ -113,6 +113,15 @@ def _database(config: Config) -> Iterator[Finding]:
         yield Finding(WRONG, "database", str(error))
 
 
+def _rescued(file: Path) -> Iterator[Finding]:
+    """Copies of a file that was taken away under a daemon, which somebody has to decide about."""
+    for copy in sorted(file.parent.glob(f"{file.name}.rescued-*")):
+        words = (
+            f"{copy} holds what was in a file that was taken away while it was served: `msilo-lite export` from it, "
+        )
+        yield Finding(WARNING, "database", words + "`import` what that gives, then delete it")
+
+
 def _may_be_made(file: Path) -> tuple[str, str, str]:
     place = next(folder for folder in file.parents if folder.exists())
     if not place.is_dir():
@@ -137,6 +146,7 @@ def _inside(config: Config, inbox: Inbox) -> Iterator[Finding]:
     if inbox.foreign():
         words = "Kamailio made this table. The file is in WAL mode now, which Kamailio can use as well"
         yield Finding(FINE, "table", f"{config.db_table}: {words}")
+    yield from _rescued(file)
     gone = inbox.vanished()
     if gone:
         words = f"{gone} left it by another hand: a Kamailio that delivers as well? Take m_dump out of its script, "

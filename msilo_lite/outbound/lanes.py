@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..box.message import Waiting
 from ..sip.address import Aor
+from ..sip.wire import Answer
 from .ways import Way
 
 REMEMBERED = 10_000
@@ -87,6 +88,10 @@ class OpenLane:
     def of(cls, owner: Aor, call: Call) -> OpenLane:
         """The lane that a call asks for."""
         return cls(owner, wishes=call.wishes, room=call.room, recheck=call.recheck, by_timer=call.by_timer)
+
+    def live_on(self, seconds: int) -> None:
+        """What waits in it may be sent so much later."""
+        self.queue = deque(replace(item, message=item.message.living(seconds)) for item in self.queue)
 
 
 class Doubts:
@@ -174,3 +179,10 @@ class Line:
             del self.open[owner]
         for one in (self.hungry, self.paused, self.called):
             one.clear()
+
+
+def told(answer: Answer) -> tuple[int | None, str]:
+    """Code and words of an answer, for `list`; no code where nobody gave one."""
+    if answer.local:
+        return None, "no answer" if answer.code == 408 else f"could not be sent: {answer.reason}"
+    return answer.code, f"{answer.code} {answer.reason}".strip()

@@ -19,7 +19,7 @@ from ..box.silo import Silo
 from ..errors import SipError
 from ..sip.address import Aor
 from ..sip.wire import Answer, redirect, retry_after
-from .lanes import Call, Doubts, Flight, Line, OpenLane, Send, by_timer
+from .lanes import Call, Doubts, Flight, Line, OpenLane, Send, by_timer, told
 from .ways import Way, Ways
 
 CLAIM = 64
@@ -49,7 +49,8 @@ class Replay:
         self.max_attempts = max_attempts
         self._troubled = troubled
         self._flights: dict[int, Flight] = {}
-        self._line = line = Line(most)
+        self.line = line = Line(most)
+        "Who has a place."
         self._lanes, self._hungry, self._queue = line.open, line.hungry, line.called
         self._token = 0
         self._stopped = 0
@@ -65,15 +66,6 @@ class Replay:
         "What the operator has to mend, in words."
 
     @property
-    def most(self) -> int:
-        """Lanes open at once."""
-        return self._line.most
-
-    @most.setter
-    def most(self, most: int) -> None:
-        self._line.most = most
-
-    @property
     def in_flight(self) -> int:
         """How many messages are under way."""
         return len(self._flights)
@@ -86,7 +78,7 @@ class Replay:
     @property
     def ready_to_claim(self) -> bool:
         """Whether `claim` would find something to do."""
-        return self._line.ready
+        return self.line.ready
 
     def expect(self, owner: Aor, at: int, words: str = SEEN) -> None:
         """An owner is to be tried at `at`, UTC seconds, also if the daemon dies before: it is on disk."""
@@ -152,7 +144,7 @@ class Replay:
             for owner in list(self._queue):
                 words = f"the proxy refuses us ({self.alarm})"
                 self._put_off(owner, self._queue.pop(owner).wishes, words, self.held_until)
-        self._line.move_up()
+        self.line.move_up()
         for lane in list(self._hungry.values()):
             if self._silo.unwritten(lane.owner):
                 continue
@@ -167,7 +159,7 @@ class Replay:
         if lane.room == 0 and lane.again:  # its limit is used up, and somebody else has called meanwhile
             self._grant(lane.wishes, {"delivered": lane.delivered, "reason": ""})
             lane.wishes, lane.room, lane.delivered, lane.again = lane.again.wishes, lane.again.room, 0, None
-        turn = SHORT_CLAIM if self._line.waits else CLAIM
+        turn = SHORT_CLAIM if self.line.waits else CLAIM
         most = turn if lane.room is None else min(turn, lane.room)
         found = self._silo.begin(lane.owner, lane.cursor, most, now) if most else []
         if not found and lane.recheck and most:
@@ -197,15 +189,23 @@ class Replay:
         self._hungry.clear()
         return [send for lane in lanes for send in self._next(lane, now)]
 
+    def clock_moved(self, by: int) -> None:
+        """The clock was set: what was to come in a while still is, and nothing under way runs out by it."""
+        self.held_until += by if self.held_until else 0
+        for one in [one.moved(by) for one in self._troubled.values()]:
+            self._note(one)
+        for lane in self._lanes.values():
+            lane.live_on(max(by, 0))
+
     def stop(self, now: int, settling: tuple[Aor, ...] = ()) -> None:
         """Begin nothing more; who was woken for nothing is tried at the next start."""
         self._stopped = now
-        for owner in (*self._queue, *self._line.paused, *self._hungry, *settling):
+        for owner in (*self._queue, *self.line.paused, *self._hungry, *settling):
             self._note(Recipient(owner, now, 0, None, STOPPED))
         for lane in self._lanes.values():
             self._silo.release(lane.queue, now)
             lane.queue.clear()
-        self._line.stop()
+        self.line.stop()
 
     def _next(self, lane: OpenLane, now: int) -> list[Send]:
         """The next message of a lane, or its end."""
@@ -255,12 +255,7 @@ class Replay:
             if way:
                 return [self._send(flight.lane, flight.item, way, followed=True)]
         verdict = self._judge(flight, answer)
-        if answer.local:
-            code, words = None, "no answer" if answer.code == 408 else f"could not be sent: {answer.reason}"
-        elif verdict is CAME_BACK:  # its 202 says nothing any more
-            code, words = None, BACK
-        else:
-            code, words = answer.code, f"{answer.code} {answer.reason}".strip()
+        code, words = (None, BACK) if verdict is CAME_BACK else told(answer)  # a 202 before it came back says nothing
         return self._ended(flight, verdict, code, words, retry_after(answer), now)
 
     def _judge(self, flight: Flight, answer: Answer) -> Verdict:
@@ -373,7 +368,7 @@ class Replay:
     def _close(self, lane: OpenLane, words: str, code: int | None, soon: int | None, now: int) -> None:
         """The recipient could not be reached: give the rest back, and try again at `soon` or at the next wake-up."""
         self._silo.release(lane.queue, now)
-        self._line.leave(lane.owner)
+        self.line.leave(lane.owner)
         if lane.again and not self._stopped:  # the phone registered again meanwhile, perhaps somewhere else
             self._queue[lane.owner] = Call(lane.wishes + lane.again.wishes, lane.again.room, lane.recheck)
             return
@@ -395,5 +390,4 @@ class Replay:
             self._silo.turn.recipients[owner] = None
 
     def _grant(self, wishes: list[int], result: dict[str, object]) -> None:
-        for number in wishes:
-            self._silo.turn.wishes[number] = result
+        self._silo.turn.wishes.update(dict.fromkeys(wishes, result))

@@ -24,8 +24,8 @@ from .config import Config, default_file
 ENV_PREFIX = "MSILO_"
 SECRETS = ("password", "account")
 "Settings whose values are never shown."
-OTHERS = ("config", "require_peers")
-"Variables with our prefix that are no settings: the file's name, and one that the tests read."
+OTHERS = ("config", "require_peers", "supervised", "crash_at")
+"Variables with our prefix that are no settings: the file's name, and those of the tests and of the supervisor."
 
 
 class _Environment(BaseSettings):

@@ -63,6 +63,7 @@ CREATE INDEX msilo_owner_idx ON silo (username, domain COLLATE "NOCASE");
 THIRD_CHANGE = """
 CREATE TABLE msilo_usage (username TEXT NOT NULL, domain TEXT NOT NULL, messages INTEGER NOT NULL,
     bytes INTEGER NOT NULL, PRIMARY KEY (username, domain)) WITHOUT ROWID;
+ALTER TABLE msilo_ledger ADD COLUMN crashes INTEGER NOT NULL DEFAULT 0;
 """
 
 

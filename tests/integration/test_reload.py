@@ -125,11 +125,14 @@ def test_an_option_wins_over_the_file_as_at_the_start(kept: Kept) -> None:
 def test_limits_and_the_log_level(kept: Kept) -> None:
     with serving(kept, "max_messages = 1") as silo, Peer("alice", silo.address) as alice:
         assert [code(alice), code(alice)] == [202, 480]
-        assert "refused 480" not in silo.log
+        senseless = alice.request("MESSAGE", "bob", "Content-Type: nothing", body=b"x")
+        assert alice.ask(senseless).code == 400
+        assert "refused 400" not in silo.log
         kept.reload("max_messages = 2", 'log_level = "info"', "expire_time = 60")
         until(lambda: code(alice) == 202, 5, "room for a second one")
         assert code(alice) == 480
-        assert "refused 480" in silo.log
+        assert alice.ask(senseless.replace(b"branch=z9hG4bK", b"branch=z9hG4bKagain")).code == 400
+        assert "refused 400" in silo.log
         assert "different now: log_level, expire_time, max_messages" in silo.log
         lives = harness.query(silo.file, "SELECT exp_time - inc_time FROM silo ORDER BY id")
         assert lives == [(259200,), (60,)]
