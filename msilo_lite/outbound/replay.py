@@ -103,7 +103,7 @@ class Replay:
     @property
     def retry_lanes(self) -> int:
         """How many more lanes the timer may open: half of them are for whoever comes back."""
-        return max(1, self.most // 2) - by_timer(self._lanes.values()) - by_timer(self._queue.values())
+        return max(1, self.line.most // 2) - by_timer(self._lanes.values()) - by_timer(self._queue.values())
 
     def is_expected(self, owner: Aor) -> bool:
         """Whether the next try of an owner is set already."""

@@ -122,7 +122,7 @@ def test_a_lane_that_waits_for_its_next_turn_loses_nothing(narrow: Rig, how: str
     line.add(narrow.wake(BOB, CARL))
     for _ in range(SHORT_CLAIM + 3):
         line.step()
-    assert [owner.user for owner in narrow.replay._line.paused] == ["bob"]
+    assert [owner.user for owner in narrow.replay.line.paused] == ["bob"]
     if how == "stop":
         narrow.replay.stop(NOW)
         line.drain()
@@ -146,7 +146,7 @@ def test_a_wake_up_of_a_lane_that_waits_is_not_lost(narrow: Rig) -> None:
     line.add(narrow.wake(BOB, CARL))
     for _ in range(SHORT_CLAIM + 3):
         line.step()
-    assert BOB in narrow.replay._line.paused
+    assert BOB in narrow.replay.line.paused
     narrow.replay.wake(BOB, wish=7)
     narrow.replay.retry(BOB)
     assert narrow.replay.is_expected(BOB)
