@@ -70,7 +70,7 @@ class Daemon:
         self._networks = config.networks
         self._store = Store(config.db_file, config.names)
         interrupted = self._store.recover()
-        self.agent = Agent(config.endpoints, self, USER_AGENT)
+        self.agent = Agent(config.endpoints, self, USER_AGENT, config.door)
         self._dress = dress_of(config, USER_AGENT)
         places, proxy = Places(config.domain, self.agent.own_hosts()), config.outbound_proxy
         room = 0 if proxy else USUAL_CONTACT
@@ -128,6 +128,7 @@ class Daemon:
             "listening": [str(one) for one in self.listening],
             "trusted": list(self._config.trusted),
             "outbound_proxy": self._config.outbound_proxy,
+            **({"streams": streams} if (streams := self.agent.facts()) else {}),
             **self._liaison.facts(),
         }
         words = json.dumps(facts)
@@ -162,6 +163,10 @@ class Daemon:
     def dropped(self, reason: str) -> None:
         """A request that got no further."""
         self._silo.turn.count(reason)
+
+    def counted(self, name: str, number: int) -> None:
+        """What happened at the door so many times."""
+        self._silo.turn.count(name, number)
 
     # -- the loop ----------------------------------------------------------------------------------------------------
     def run(self) -> None:

@@ -15,7 +15,7 @@ from ..box.policy import sip_date
 from ..errors import BadRequest
 from ..settings.control import OWN_ID, Orders
 from ..settings.pseudo import Subject, Template
-from ..sip.address import Aor, aor_of, is_literal, next_host, parse_address, parse_uri
+from ..sip.address import Aor, aor_of, finds_its_way, parse_address, parse_uri
 from ..sip.wire import Outgoing, Request, octets
 from .bindings import Bindings
 from .compose import hidden_route
@@ -114,7 +114,7 @@ class Notices:
         ways += [(binding.uri, binding.path)] if binding else []
         ways += [(reader, ())] if owner else []
         for target, path in ways:
-            if is_literal(next_host(parse_address(path[0]).uri if path else target)):
+            if finds_its_way(parse_address(path[0]).uri if path else target):
                 return target, path
         raise BadRequest(480, f"{reader} can be reached through an outbound_proxy only")
 
@@ -128,11 +128,11 @@ def _user_of(uri: str) -> Aor | None:
 
 
 def _contact_of(request: Request) -> str | None:
-    """The first Contact URI of a request, sip in any case; sips asks for TLS, which is not served."""
+    """The first Contact URI of a request; None where it is none of SIP."""
     values = request.all("contact")
     try:
         uri = parse_address(values[0]).uri if values else None
-        return uri if uri and parse_uri(uri).scheme == "sip" else None
+        return uri if uri and parse_uri(uri) else None
     except BadRequest:
         return None
 

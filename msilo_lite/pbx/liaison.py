@@ -13,7 +13,7 @@ from ..box.store import Store
 from ..errors import SipError
 from ..outbound.compose import hidden_route
 from ..settings.config import Config
-from ..sip.address import Aor, Endpoint, parse_uri
+from ..sip.address import Aor, Endpoint, parse_uri, remote_of
 from ..sip.asker import Asker
 from ..sip.wire import Answer, Outgoing, Request
 from .extension import Extension
@@ -99,11 +99,14 @@ class Liaison:
 
 
 def reachable(listening: tuple[Endpoint, ...], uri: str) -> str:
-    """The address, as host:port of a URI, under which the host of a URI reaches us: for Contact headers."""
-    host = parse_uri(uri).host.strip("[]")
+    """The address under which the host of a URI reaches us, as a URI has it behind its @: for Contact headers.
+
+    Of the transport that leads there where we listen on it, else of another one.
+    """
+    host, transport = parse_uri(uri).host.strip("[]"), remote_of(uri).transport
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     same = [one for one in listening if (":" in one.host) == (":" in host)] or list(listening)
-    chosen = same[0]
+    chosen = next((one for one in same if one.transport == transport), same[0])
     shown = chosen.host
     if chosen.host in ("0.0.0.0", "::"):
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
@@ -112,7 +115,8 @@ def reachable(listening: tuple[Endpoint, ...], uri: str) -> str:
                 shown = probe.getsockname()[0]
             except OSError:
                 shown = "127.0.0.1"
-    return f"[{shown}]:{chosen.port}" if ":" in shown else f"{shown}:{chosen.port}"
+    place = Endpoint(shown, chosen.port).place
+    return place if chosen.transport == "udp" else f"{place};transport={chosen.transport}"
 
 
 def _fresh() -> str:

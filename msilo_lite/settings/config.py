@@ -20,6 +20,7 @@ from ..box.due import zone_of
 from ..errors import ConfigError
 from ..sip.address import Endpoint, parse_uri
 from .parameters import Parameters, sip_uri
+from .transports import Transports
 
 APP = "msilo-lite"
 Listed = Annotated[tuple[str, ...], NoDecode]
@@ -70,11 +71,13 @@ class Peer(BaseModel):
         return f"{self.address}{' with control' if self.control else ''}"
 
 
-class Config(Parameters):
+class Config(Transports, Parameters):
     """All settings: those of msilo, and ours."""
 
     bind: Listed = Field(
-        ("udp:127.0.0.1:5070",), description="Addresses to listen on, as udp:HOST:PORT; port 0 takes a free one."
+        ("udp:127.0.0.1:5070",),
+        max_length=32,
+        description="Addresses to listen on, as udp:, tcp: or tls:HOST:PORT; port 0 takes a free one.",
     )
     db_url: str = Field(default_factory=default_db_url, description="The database, as sqlite:///FILE.")
     domain: Listed = Field(

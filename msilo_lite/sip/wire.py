@@ -68,6 +68,10 @@ class Incoming:
     port: int
     handle: int
     "What the edge needs to answer it, once."
+    transport: str = "udp"
+    "udp, tcp or tls."
+    verified: bool = False
+    "Whether its sender showed a TLS certificate of a CA in `tls_client_ca`."
 
 
 CSEQ_STEP = 3
