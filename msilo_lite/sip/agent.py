@@ -190,7 +190,7 @@ class Agent:
             ours = method in OURS
             host, _, port = self._rx.srcAddress.rpartition(":")
             peer: tuple[str, int, str, bool] = (host.strip("[]"), int(port), "udp", False)
-            if self._doorway and self._doorway.guards(rdata):
+            if self._doorway and self._doorway.guards(rdata, peer[0], peer[1]):
                 found = self._doorway.sender(raw, peer[0], peer[1])
                 if found is None:  # not from the door: a program of this machine, which is no way in
                     self._listener.dropped("bypassing")

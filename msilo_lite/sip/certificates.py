@@ -29,6 +29,7 @@ def load(files: TlsFiles) -> Contexts:
 def _server(files: TlsFiles) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION  # costs us a handshake whenever a client likes
     _show(context, files)
     if files.client_ca:
         _believe(context, "tls_client_ca", files.client_ca)

@@ -21,6 +21,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from ..errors import ConfigError, SipError
 from .address import Endpoint, Remote
@@ -161,9 +162,12 @@ class Door:
         await asyncio.sleep(0.01)  # answers that PJSIP gave a moment ago are in the link
         while self.inward.under_way and self._clock() < end:
             await asyncio.sleep(0.01)
+        self.inward.close()
         for connection in list(self._clients):
             connection.close()
         self.outward.close()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=FAREWELL)
         await asyncio.sleep(0.01)
 
     # -- who comes ---------------------------------------------------------------------------------------------------
@@ -185,7 +189,7 @@ class Door:
             connection = Connection(self, plain_host(address[0]), self._clock)
             self._clients[connection] = endpoint
             task = asyncio.create_task(self._welcome(connection, sock, endpoint))
-            connection.abandon = task.cancel
+            connection.abandon = partial(_hang_up, sock)
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
@@ -287,18 +291,24 @@ class Door:
         looked = self._clock()
         while True:
             await asyncio.sleep(TICK)
-            now = self._clock()
-            self.inward.sweep()
-            self.outward.sweep()
-            for one in list(self._clients):
-                if one.slow > MESSAGE or (one.choked and now - one.choked > CHOKED):
-                    self.count("clients_too_slow")
-                    one.abort()
-                elif now - one.active > self._terms.idle and not one.busy:
-                    one.close()
-            if now - looked > FILES_EVERY:
-                looked = now
-                self._look_at_files()
+            try:
+                self.inward.sweep()
+                self.outward.sweep()
+                self._sweep_clients()
+                if self._clock() - looked > FILES_EVERY:
+                    looked = self._clock()
+                    self._look_at_files()
+            except Exception:  # the next look may go better
+                log.exception("a look at what takes too long failed in the door")
+
+    def _sweep_clients(self) -> None:
+        now = self._clock()
+        for one in list(self._clients):
+            if one.slow > MESSAGE or (one.choked and now - one.choked > CHOKED):
+                self.count("clients_too_slow")
+                one.abort()
+            elif now - one.active > self._terms.idle and not one.busy:
+                one.close()
 
     def _look_at_files(self) -> None:
         """Take new files by themselves, as they come from an ACME client; keep the old ones while they are no good."""
@@ -312,6 +322,12 @@ class Door:
             self._complaint = str(error)
         else:
             log.info("new certificates are in use")
+
+
+def _hang_up(sock: socket.socket) -> None:
+    """End a connection in its handshake: asyncio, which has the socket, sees it and closes it."""
+    with contextlib.suppress(OSError):
+        sock.shutdown(socket.SHUT_RDWR)
 
 
 class _Link(asyncio.DatagramProtocol):

@@ -39,9 +39,10 @@ class Doorway:
         self._mark = f"\r\n{LOCAL}: {self.door.secret}\r\n".encode()
 
     # -- in ----------------------------------------------------------------------------------------------------------
-    def guards(self, rdata: int) -> bool:
-        """Whether a request came over the link, or over what pretends to be it."""
-        return ctypes.c_void_p.from_address(rdata + TRANSPORT_AT).value == self._transport
+    def guards(self, rdata: int, host: str, port: int) -> bool:
+        """Whether a request came over the link, from whomever, or from the door."""
+        arrived_on = ctypes.c_void_p.from_address(rdata + TRANSPORT_AT).value
+        return arrived_on == self._transport or (host, port) == self.door.source
 
     def sender(self, raw: bytes, host: str, port: int) -> tuple[Peer, bytes] | None:
         """Who really sent what came over the link, and the request as he sent it; None: nobody the door knows."""

@@ -311,7 +311,7 @@ def stamped(via: bytes, host: str, port: int) -> bytes:
     """The Via of a request that came from `host` and `port`, as its answer repeats it (RFC 3261 18.2.1, RFC 3581 4)."""
     first, comma, others = _first_of(via)
     place = b"[%s]" % host.encode() if ":" in host else host.encode()
-    sent_by = first.split(None, 1)[-1].partition(b";")[0].strip()
+    sent_by = b"".join(first.split(None, 1)[1:]).partition(b";")[0].strip()
     more = b""
     told = re.fullmatch(re.escape(place) + rb"([ \t]*:[ \t]*\d+)?", sent_by, re.I)
     if not _RECEIVED.search(first) and (_RPORT.search(first) or not told):

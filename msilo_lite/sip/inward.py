@@ -127,6 +127,11 @@ class Inward:
                 self._hand_in(granted)
                 granted.connection.granted()
 
+    def close(self) -> None:
+        """The end: who still waits is told to come again."""
+        for waiting in self._open.values():
+            waiting.connection.answered(_busy(waiting))
+
     def sweep(self) -> None:
         """Repeat what may have been lost; answer what nobody answers."""
         now = self.clock()
@@ -134,10 +139,14 @@ class Inward:
             age = now - waiting.at
             if age > PATIENCE:
                 self.count("unanswered")
-                self._end(waiting, answer(waiting.whole.head, 503, "Service Unavailable", "Retry-After: 5"))
+                self._end(waiting, _busy(waiting))
             elif waiting.repeats < len(REPEATS) and age > REPEATS[waiting.repeats]:
                 waiting.repeats += 1
                 self._put(waiting)
+
+
+def _busy(waiting: Waiting) -> bytes:
+    return answer(waiting.whole.head, 503, "Service Unavailable", "Retry-After: 5")
 
 
 def cost_of(raw: bytes) -> int:

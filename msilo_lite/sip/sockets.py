@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import resource
 import socket
 import ssl
@@ -23,6 +24,8 @@ OTHER_FILES = 128
 "Descriptors of the database, of PJSIP, of commands that are run."
 LINK_BUFFER = 1 << 20
 "Bytes asked for each buffer of the link; the kernel gives what it may."
+STREAM_BUFFER = 1 << 16
+"Bytes of each buffer of a client's connection: by itself the kernel keeps megabytes for one that does not read."
 
 
 def room_for(clients: int) -> int:
@@ -34,7 +37,7 @@ def room_for(clients: int) -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
     if most < clients + others:
         log.warning("this system gives %d file descriptors, too few for tcp_clients = %d", hard, clients)
-    return max(64, min(clients, most - others))
+    return min(clients, max(64, most - others))
 
 
 def link_socket(backend: Endpoint) -> socket.socket:
@@ -64,6 +67,8 @@ def _listen(bind: Endpoint) -> socket.socket:
     sock = socket.socket(socket.AF_INET6 if six else socket.AF_INET, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        for buffer in (socket.SO_RCVBUF, socket.SO_SNDBUF):  # handed on to each connection
+            sock.setsockopt(socket.SOL_SOCKET, buffer, STREAM_BUFFER)
         if six:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind((bind.host, bind.port))
@@ -134,4 +139,6 @@ def words_of(error: BaseException) -> str:
         return f"its certificate is not accepted: {error.verify_message}"
     if isinstance(error, ssl.SSLError):
         return (error.reason or str(error)).replace("_", " ").lower()
+    if isinstance(error, OSError) and not isinstance(error, socket.gaierror) and error.errno:
+        return os.strerror(error.errno)  # asyncio has words of its own, with the address in them
     return (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
