@@ -128,7 +128,7 @@ class Switchboard:
         self.ports: list[int] = []
         self.got: dict[int, list[str]] = defaultdict(list)
         "Bodies by port."
-        self.open = 0
+        self._writers: set[asyncio.StreamWriter] = set()
         self._ready = threading.Event()
         self._stop: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -150,6 +150,11 @@ class Switchboard:
     def total(self) -> int:
         return sum(map(len, self.got.values()))
 
+    @property
+    def open(self) -> int:
+        """Connections that are open."""
+        return len(self._writers)
+
     async def _serve(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         servers = [await asyncio.start_server(self._phone, "127.0.0.1", 0, ssl=self._tls) for _ in range(self._count)]
@@ -158,10 +163,14 @@ class Switchboard:
         await self._stop.wait()
         for server in servers:
             server.close()
+        for writer in self._writers:
+            writer.transport.abort()
+        while self._writers:
+            await asyncio.sleep(0.01)
 
     async def _phone(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         port = writer.get_extra_info("sockname")[1]
-        self.open += 1
+        self._writers.add(writer)
         buffer = b""
         with contextlib.suppress(OSError):
             while more := await reader.read(65536):
@@ -176,5 +185,7 @@ class Switchboard:
                 await writer.drain()
                 if self._closes:
                     break
-        self.open -= 1
         writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+        self._writers.discard(writer)
