@@ -41,7 +41,7 @@ def kamailio(request: pytest.FixtureRequest, tmp_path: Path, ends: ExitStack, st
 
 
 def test_away_stored_back_delivered(kamailio: Kamailio, phone: PickUp) -> None:
-    """Bob's REGISTER reaches the silo as a copy over the same transport; his messages come through Kamailio in order."""
+    """Bob's REGISTER reaches the silo as a copy over the same transport; his mail comes through Kamailio in order."""
     alice, bob = phone("alice"), phone("bob")
     for number in range(5):
         assert alice.message(kamailio.address, BOB, b"%d" % number).code == 202
