@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..box.inbox import Inbox
 from ..box.lock import is_served
-from ..errors import MsiloError, NotFound, NotOurs, StoreError
+from ..errors import ConfigError, MsiloError, NotFound, NotOurs, StoreError
 from ..settings.config import Config
 from ..settings.sources import Loaded
 
@@ -35,6 +35,7 @@ def findings(loaded: Loaded) -> Iterator[Finding]:
     for words in loaded.warnings:
         yield Finding(WARNING, "settings", words)
     yield from _traps(config)
+    yield from _certificates(config)
     yield from _database(config)
 
 
@@ -56,6 +57,23 @@ def _traps(config: Config) -> Iterator[Finding]:
     if config.skip_notification_flag >= 0 and not any(peer.control for peer in config.peer):
         words = "no peer has control = true, so nobody can set a flag in X-MSilo-Flags"
         yield Finding(WARNING, "skip_notification_flag", words)
+
+
+def _certificates(config: Config) -> Iterator[Finding]:
+    """Whether TLS could begin, with files that this user may not be able to read."""
+    files = config.door.tls
+    if not files.named:
+        return
+    from ..sip.certificates import load  # ssl is slow to come, and seldom needed here
+
+    try:
+        load(files)
+    except ConfigError as error:
+        yield Finding(WRONG, "tls", str(error))
+    else:
+        yield Finding(FINE, "tls", ", ".join(map(str, files.named)))
+    if not files.verify:
+        yield Finding(WARNING, "tls_verify", "servers are not checked: anybody on the way can read and change messages")
 
 
 def _database(config: Config) -> Iterator[Finding]:

@@ -15,7 +15,7 @@ from ..box.policy import sip_date
 from ..errors import BadRequest
 from ..settings.control import OWN_ID, Orders
 from ..settings.pseudo import Subject, Template
-from ..sip.address import Aor, aor_of, finds_its_way, parse_address, parse_uri
+from ..sip.address import Aor, aor_of, finds_its_way, parse_address, parse_uri, remote_of
 from ..sip.wire import Outgoing, Request, octets
 from .bindings import Bindings
 from .compose import hidden_route
@@ -108,6 +108,8 @@ class Notices:
         """Request-URI and Route; raises BadRequest where no address is known that needs no look-up."""
         contact = _contact_of(subject.request) if wording.use_contact else None
         if self._proxy:
+            if contact and parse_uri(contact).scheme == "sips" and remote_of(self._proxy).transport != "tls":
+                contact = None  # it asks for TLS on every hop (RFC 3261 26.2.2)
             return contact or reader, (hidden_route(self._proxy),)
         ways: list[tuple[str, tuple[str, ...]]] = [(contact, ())] if contact else []
         binding = self._bindings.newest(owner, subject.now) if (owner := _user_of(reader)) else None

@@ -177,6 +177,8 @@ class Agent:
             handled = self._endpoint.libHandleEvents(0)
             taken += handled
         if self._doorway:
+            if not self._doorway.door.alive:  # better a new start than half a service
+                raise SipError("the door for TCP and TLS has died; the log tells why")
             for name, number in self._doorway.door.take_counts().items():
                 self._listener.counted(name, number)
 

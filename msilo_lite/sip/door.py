@@ -87,6 +87,11 @@ class Door:
             raise SipError("the door for TCP and TLS does not start; the log tells why")
 
     # -- what the other thread may call ------------------------------------------------------------------------------
+    @property
+    def alive(self) -> bool:
+        """Whether anything comes and goes; after `close` it does not."""
+        return self._thread.is_alive()
+
     def take_counts(self) -> dict[str, int]:
         """What was counted since the last call."""
         if not self._counts:
@@ -134,7 +139,7 @@ class Door:
         try:
             asyncio.run(self._serve())
         except Exception:  # the one broad catch of this thread of control
-            log.exception("the door has failed; nothing more comes or goes by TCP and TLS")
+            log.exception("the door has failed")
         finally:
             self._ready.set()
 

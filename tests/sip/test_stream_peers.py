@@ -11,7 +11,7 @@ from tests.waiting import until
 
 from .certificates import Authority
 from .conftest import PickUp, StartSilo
-from .peers import Baresip, Kamailio, Silo
+from .peers import Baresip, Kamailio
 from .process import free_port
 from .test_tls import options
 
@@ -84,7 +84,15 @@ def test_a_real_phone_registered_over_tcp_gets_its_mail(start_silo: StartSilo, p
         silo.empties()
 
 
-def test_a_silo_that_is_a_kamailios_neighbour_over_tcp_alone_says_so(start_silo: StartSilo) -> None:
-    silo: Silo = start_silo("--outbound-proxy", "sip:127.0.0.1:5060;transport=tcp", bind=(f"tcp:{OWN}:0",))
-    assert silo.status_json()["listening"] == silo.bind
-    assert silo.bind[0].startswith(f"tcp:{OWN}:")
+def test_an_extension_over_tcp(start_silo: StartSilo, tmp_path: Path, ends: ExitStack, phone: PickUp) -> None:
+    """The silo registers at a real Kamailio over TCP, under a Contact that leads back to it over TCP."""
+    port = free_port()
+    way = ("--domain", "home.lan", "--set", f"registrar=sip:home.lan:{port};maddr=127.0.0.1;transport=tcp", "--set", "user=silo")
+    silo = start_silo(*way, bind=("udp:127.0.0.1:0", "tcp:127.0.0.1:0"))
+    kamailio = ends.enter_context(closing(Kamailio(tmp_path, silo, port=port))).start()
+    silo.restart()  # it tries again at once
+    contact = f"sip:silo@127.0.0.1:{silo.addresses[1][1]};transport=tcp"
+    until(lambda: kamailio.contacts("silo") == [contact], 15, "Kamailio knows the silo")
+    assert phone("alice").message(kamailio.address, "silo@home.lan", b"hello").code == 202
+    assert [row["to"] for row in silo.list_json()] == ["silo@home.lan"]
+    assert silo.status_json()["counters"]["tcp_connections"] == 1
