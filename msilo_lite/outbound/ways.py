@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..box.delivery import Hop
-from ..sip.address import Aor, finds_its_way, next_host, parse_address
+from ..sip.address import Aor, finds_its_way, is_literal, next_host, parse_address
 from .bindings import Bindings
 from .compose import hidden_route
 
@@ -47,7 +47,9 @@ class Ways:
         self._proxy = proxy
         self._extra = extra
         self._hop = hop or (lambda _: NOTHING_KNOWN)
-        self._proxy_hop = self._hop(next_host(proxy)) if proxy else NOTHING_KNOWN
+        self._next = next_host(proxy) if proxy else ""
+        self._proxy_hop = self._hop(self._next) if is_literal(self._next) else None
+        "What is known of the proxy; None: its name may mean another address each time."
 
     def to(self, owner: Aor, now: float, target: str = "") -> Way | str:
         """The way to an owner, or why there is none; `target`: a Request-URI that was asked for."""
@@ -55,7 +57,8 @@ class Ways:
         extra = contact.extra if contact and self._asks else self._extra
         if self._proxy:
             route = hidden_route(self._proxy)
-            return Way(target or owner.uri, (route,), by_proxy=True, extra=extra, hop=self._proxy_hop)
+            hop = self._proxy_hop or self._hop(self._next)
+            return Way(target or owner.uri, (route,), by_proxy=True, extra=extra, hop=hop)
         if contact is None:
             return NO_WAY
         first = parse_address(contact.path[0]).uri if contact.path else contact.uri

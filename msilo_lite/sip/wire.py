@@ -74,6 +74,8 @@ class Incoming:
     "Whether its sender showed a TLS certificate of a CA in `tls_client_ca`."
 
 
+HIDDEN = ";hide>"
+"End of a Route that PJSIP follows and does not write."
 CSEQ_STEP = 3
 "A request that a PBX wants a password for is repeated with the numbers in between (`asker`, RFC 3261 22.2)."
 

@@ -87,7 +87,14 @@ def test_a_real_phone_registered_over_tcp_gets_its_mail(start_silo: StartSilo, p
 def test_an_extension_over_tcp(start_silo: StartSilo, tmp_path: Path, ends: ExitStack, phone: PickUp) -> None:
     """The silo registers at a real Kamailio over TCP, under a Contact that leads back to it over TCP."""
     port = free_port()
-    way = ("--domain", "home.lan", "--set", f"registrar=sip:home.lan:{port};maddr=127.0.0.1;transport=tcp", "--set", "user=silo")
+    way = (
+        "--domain",
+        "home.lan",
+        "--set",
+        f"registrar=sip:home.lan:{port};maddr=127.0.0.1;transport=tcp",
+        "--set",
+        "user=silo",
+    )
     silo = start_silo(*way, bind=("udp:127.0.0.1:0", "tcp:127.0.0.1:0"))
     kamailio = ends.enter_context(closing(Kamailio(tmp_path, silo, port=port))).start()
     silo.restart()  # it tries again at once
