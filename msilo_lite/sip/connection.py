@@ -73,6 +73,8 @@ class Connection(asyncio.BufferedProtocol):
         "Requests from here that wait for their answers."
         self.flights: set[bytes] = set()
         "Branches of requests of ours that wait for theirs."
+        self.flows: set[tuple[str, str]] = set()
+        "AoRs and Contacts that registered on it."
         self.heard = False
         "Whether the other side has answered a request of ours on it."
         self._framer = Framer()

@@ -275,8 +275,8 @@ class Door:
 
     def _learn(self, waiting: Waiting) -> None:
         """A phone's REGISTER was accepted: its connection leads to its Contacts (RFC 5626 5.3, as far as it goes)."""
-        if not waiting.connection.gone:
-            self.outward.flows.update(dict.fromkeys(waiting.contacts, waiting.connection))
+        for flow in waiting.contacts:
+            self.outward.learn(flow, waiting.connection)
 
     # -- the link ----------------------------------------------------------------------------------------------------
     def _tell(self, datagram: bytes) -> None:

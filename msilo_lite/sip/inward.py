@@ -1,8 +1,8 @@
 """Requests from TCP and TLS clients to PJSIP and their answers back, as a proxy without state for them would do it.
 
-Each goes to PJSIP as one datagram over loopback with a Via of ours on top, whose branch tells the answer's way back and
-which nobody else can know. Datagrams, not connections: whatever clients do, PJSIP has one socket more. A share of what
-may be under way belongs to each peer, and what is lost on the way is sent again. Lives in the door's thread, but for
+Each goes to PJSIP as one datagram over loopback with a Via of ours on top, whose branch tells the answer's way back.
+Datagrams, not connections: whatever clients do, PJSIP has one socket more. A share of what may be under way belongs to
+each peer, and what is lost on the way is sent again. Lives in the door's thread, but for
 `peer_of` and `refuse`.
 """
 

@@ -26,6 +26,8 @@ IDLE = 120.0
 "Seconds that a connection of ours stays open for the next request."
 MOST = 512
 "Connections of ours at once: more than lanes can be open (`max_in_flight`), so that one for the next is free soon."
+FLOWS = 20000
+"Contacts that connections are remembered for; the oldest is forgotten."
 LOCAL = "X-MSilo-Local"
 "Header of an answer that nobody gave but we: its value is the door's secret."
 
@@ -210,14 +212,25 @@ class Outward:
         if connection.peer and not connection.outbound:
             self._places[_place(connection)] = connection
 
+    def learn(self, flow: tuple[str, str], connection: Connection) -> None:
+        """A phone registered on this connection: AoR and Contact."""
+        if connection.gone:
+            return
+        self.flows.pop(flow, None)
+        self.flows[flow] = connection
+        connection.flows.add(flow)
+        if len(self.flows) > FLOWS:
+            self.flows.pop(next(iter(self.flows)))
+
     def closed(self, connection: Connection) -> None:
         """Over it nothing comes back: what it may never have carried goes over a fresh one, once."""
         for remote in [key for key, one in self._open.items() if one is connection]:
             del self._open[remote]
         if connection.peer and self._places.get(_place(connection)) is connection:
             del self._places[_place(connection)]
-        for flow in [key for key, one in self.flows.items() if one is connection]:
-            del self.flows[flow]
+        for flow in connection.flows:
+            if self.flows.get(flow) is connection:
+                del self.flows[flow]
         for branch in list(connection.flights):
             flight = self._flights.get(branch)
             if flight is None:

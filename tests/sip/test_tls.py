@@ -75,9 +75,11 @@ def test_a_message_over_tls(silo: Silo, authority: Authority, version: ssl.TLSVe
         for number in range(5):
             said = alice.write(BOB, b"%d" % number)
             assert (said.code, said["Via"].partition(" ")[0]) == (202, "SIP/2.0/TLS")
+        secure = alice.request("MESSAGE", BOB, "Content-Type: text/plain", body=b"x").replace(b"sip:bob", b"sips:bob")
+        assert alice.say(secure).code == 202
         alice.send(b"\r\n\r\n")
         assert alice.socket.recv(10) == b"\r\n"
-    assert len(silo.list_json()) == 5
+    assert [row["to"] for row in silo.list_json()] == [BOB] * 6
 
 
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1 is deprecated")
@@ -274,3 +276,13 @@ def test_bad_certificates_are_said_in_one_sentence(shown: Shown, authority: Auth
         done = silo.cli("serve", "--bind", "udp:127.0.0.1:0", *flags)
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done
         assert words in done.stderr
+
+
+def test_check_looks_at_the_certificates(shown: Shown, tmp_path: Path) -> None:
+    silo = Silo(tmp_path)
+    good = silo.cli("check", *options(shown, tls_verify="false"))
+    assert f"{shown.certificate}, {shown.key}" in good.stdout
+    assert "anybody on the way can read and change messages" in good.stdout
+    bad = silo.cli("check", *options(Shown(shown.key, shown.certificate)))
+    assert bad.returncode == 2
+    assert f"tls_certificate {shown.key} with tls_key {shown.certificate} cannot be used" in bad.stdout
