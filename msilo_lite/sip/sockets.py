@@ -9,6 +9,7 @@ import resource
 import socket
 import ssl
 from collections.abc import Callable
+from ipaddress import ip_address
 
 from ..errors import SipError
 from .address import Endpoint, Remote
@@ -112,13 +113,17 @@ async def _connected(family: int, address: tuple[object, ...], source: str | Non
     try:
         sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        if source:
+        if source and _loops(source) <= _loops(str(address[0])):  # from loopback nothing else can be reached
             sock.bind((source, 0))
         await asyncio.get_running_loop().sock_connect(sock, address)
     except BaseException:
         sock.close()
         raise
     return sock
+
+
+def _loops(host: str) -> bool:
+    return ip_address(host.partition("%")[0]).is_loopback
 
 
 async def _welcomed(
