@@ -30,12 +30,12 @@ def kamailio(request: pytest.FixtureRequest, tmp_path: Path, ends: ExitStack, st
     silo_shown, proxy_shown = authority.issue("silo", OWN), authority.issue("proxy", "127.0.0.1")
     if request.param == "tcp":
         silo = start_silo("--outbound-proxy", f"sip:127.0.0.1:{port};transport=tcp", bind=(f"tcp:{OWN}:0",))
-        defines = ["WITH_SILO_TCP"]
+        defines = ['SILO_TRANSPORT="tcp"']
     else:
         tls_port = free_port()
         more = options(silo_shown, tls_ca=authority.file, tls_client_ca=authority.file)
         silo = start_silo("--outbound-proxy", f"sips:127.0.0.1:{tls_port}", *more, bind=(f"tls:{OWN}:0",))
-        defines = ["WITH_SILO_TLS", "WITH_TLS", f"TLS_PORT={tls_port}", f'TLS_CA="{authority.file}"']
+        defines = ['SILO_TRANSPORT="tls"', "WITH_TLS", f"TLS_PORT={tls_port}", f'TLS_CA="{authority.file}"']
         defines += [f'TLS_CERTIFICATE="{proxy_shown.certificate}"', f'TLS_KEY="{proxy_shown.key}"']
     return ends.enter_context(closing(Kamailio(tmp_path, silo, port=port, defines=defines))).start()
 
