@@ -5,7 +5,8 @@ it; `reception` decides with `silo` in `box`, which stages it in a turn that `st
 202, and `courier` tells the sender that nobody was there. In `pbx`, `registration` or `watch` sees its owner come back.
 In `outbound`, `scheduler` waits a moment, `replay` opens a lane, `ways` knows where it goes, `compose` dresses it, and
 `agent` sends it. What a Kamailio would say in its script, `control` in `settings` reads from a request, `intake` in
-`cli` from a person, and `api` from a program.
+`cli` from a person, and `api` from a program. Between two turns, `service` has the parts take over another
+configuration (`rules`) and tells `systemd` how it is.
 """
 
 from importlib.metadata import PackageNotFoundError, version

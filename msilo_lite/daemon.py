@@ -22,6 +22,7 @@ from .box.message import Turn
 from .box.silo import Places, Silo
 from .box.store import Store
 from .errors import Refused, SipError, StoreError
+from .governed import Governed
 from .outbound.bindings import USUAL_CONTACT, Bindings
 from .outbound.compose import replay
 from .outbound.courier import Courier
@@ -32,6 +33,7 @@ from .outbound.scheduler import Scheduler
 from .outbound.ways import NO_WAY, Ways
 from .pbx.liaison import Liaison
 from .reception import Headers, Reception
+from .rules import Certificates, Rules
 from .settings.config import Config
 from .settings.terms import dress_of, extra_lines, extra_of, policy_of, reading_of
 from .sip import wire
@@ -63,7 +65,7 @@ REMIND_TICK = 1
 "Seconds between two looks for due reminders where send_time is 0: those of the commands are sent all the same."
 
 
-class Daemon:
+class Daemon(Governed):
     """All parts on one file. Raises SipError and StoreError from the constructor."""
 
     def __init__(self, config: Config, clock: Callable[[], float] = time.time, *, serving: bool = True) -> None:
@@ -100,6 +102,8 @@ class Daemon:
         self._hook = Hook(config.store_hook)
         self._courier = Courier(self._asker, self._hook, lambda name: self._silo.turn.count(name))
         self._upkeep = Upkeep(config, self._store, self._silo, self._replay, self._bindings, self._reception)
+        rules = Rules(self._silo, self._replay, ways, self._scheduler, self._hook)
+        self.parts = [self, Certificates(self.agent), rules, self._reception, self._upkeep]
         self._serving = serving
         stranded = [one.owner for one in troubled.values() if one.reason == NO_WAY] if proxy else []
         for owner in (*interrupted, *stranded):  # a proxy was set meanwhile
@@ -110,6 +114,7 @@ class Daemon:
         self._last_commit = time.monotonic()
         self._broken_until = 0.0
         self._trusts = lru_cache(maxsize=1024)(self._is_trusted)
+        self._distrust = self._trusts.cache_clear
         self.stopping = False
         self._started = int(clock())
         self._told = ""
@@ -136,6 +141,7 @@ class Daemon:
             "trusted": list(self._config.trusted),
             "outbound_proxy": self._config.outbound_proxy,
             **({"streams": streams} if (streams := self.agent.facts()) else {}),
+            "configuration": self.configured,
             **self._liaison.facts(),
         }
         words = json.dumps(facts)
@@ -176,10 +182,11 @@ class Daemon:
         self._silo.turn.count(name, number)
 
     # -- the loop ----------------------------------------------------------------------------------------------------
-    def run(self) -> None:
-        """Serve until `stopping` is set, then wait for the answers that are due."""
+    def run(self, between: Callable[[], None] = lambda: None) -> None:
+        """Serve until `stopping` is set, then wait for the answers that are due; `between` follows each turn."""
         while not self.stopping:
             self.turn()
+            between()
         deadline = time.monotonic() + GRACE_SECONDS
         if self._replay.in_flight:
             words = "stopping: up to %d s for the answers to %d replays; a second signal ends it now, nothing is lost"
@@ -187,6 +194,7 @@ class Daemon:
         self._replay.stop(int(self._clock()), self._scheduler.settling())
         while (self._liaison.parting(self._clock()) or self._replay.in_flight) and time.monotonic() < deadline:
             self.turn()
+            between()
         self.turn(0)
         self._commit(int(self._clock()), force=True)
 

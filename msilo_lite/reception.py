@@ -56,6 +56,12 @@ class Stored(NamedTuple):
 class Reception:
     """The front desk: one call for each request."""
 
+    live = frozenset({
+        "contact_hdr", "content_type_hdr", "from_address", "notice_interval", "offline_message", "peer", "settle",
+        "skip_notification_flag", "store_hook", "use_contact",
+    })  # fmt: skip
+    "Settings that can change while we serve."
+
     def __init__(
         self,
         config: Config,
@@ -79,6 +85,11 @@ class Reception:
         "What `check` sends through the PBX."
         self.heard: list[Echo] = []
         "Such messages that came, the last ones."
+
+    def apply(self, config: Config) -> None:
+        """Work by this configuration from the next request on."""
+        self._config = config
+        self._notices.word(wording_of(config))
 
     def stored(self, fresh: frozenset[bytes]) -> list[Stored]:
         """What was new in the turn that ended, each once; `fresh`: keys of what was stored."""

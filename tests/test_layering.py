@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parent.parent / "msilo_lite"
 RANKS: tuple[tuple[str, ...], ...] = (
     ("__init__", "errors"),
     # values, and the rules about them
-    ("address", "delivery", "due", "schema", "lock", "pjsip", "kamailio", "fragments", "pace", "pacing"),
+    ("address", "delivery", "due", "schema", "lock", "pjsip", "kamailio", "fragments", "pace", "pacing", "systemd"),
     ("policy", "words", "message", "scheduler", "views", "digest", "framing", "window", "threshold"),
     # text of a request, rows of a file, words for a person
     ("wire", "rows", "reasons", "engine", "hook", "presence", "connection", "certificates"),
@@ -29,15 +29,17 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("parameters", "bindings", "store", "inbox", "subscription", "asker"),
     # the box
     ("config", "silo", "notice", "api", "transfer", "watch"),
-    ("sources", "ways", "terms", "liaison"),
+    ("sources", "ways", "terms", "liaison", "change", "health"),
     ("lanes", "recipe", "enquiry"),
     ("replay", "setup", "online"),
     # the parts meet
-    ("reception", "checks", "options"),
-    ("courier", "upkeep", "demo"),
+    ("reception", "checks", "options", "unit"),
+    ("courier", "upkeep", "demo", "rules"),
+    ("governed",),
     ("daemon",),
-    ("records", "serving"),
-    ("errands", "commands"),
+    ("records", "service"),
+    ("serving",),
+    ("errands", "commands", "running"),
     ("intake",),
     ("app",),
     ("__main__",),
@@ -48,10 +50,10 @@ FOREIGN = {
     "pjsua2": {"agent"},
     "sqlalchemy": {"schema", "rows", "engine", "statements", "inbox"},
     "rich": {"views"},
-    "typer": {"app", "commands", "intake", "options"},
+    "typer": {"app", "commands", "intake", "options", "running"},
     "dateparser": {"words"},
     "sipmessage": {"address", "phone"},
-    "pydantic": {"config", "pacing", "parameters", "sources", "transports"},
+    "pydantic": {"change", "config", "pacing", "parameters", "sources", "transports"},
     "pydantic_settings": {"config", "sources"},
     "platformdirs": {"config"},
 }
@@ -126,7 +128,8 @@ def test_only_views_prints_and_only_the_edge_logs() -> None:
     logging = {file.stem for file in MODULES if ("logging", False) in imports(file)}
     assert printing == set()
     assert logging == {
-        "courier", "daemon", "hook", "liaison", "reception", "serving", "agent", "upkeep", "door", "sockets", "outward",
+        "courier", "daemon", "hook", "liaison", "reception", "serving", "agent", "upkeep", "service", "systemd",
+        "governed", "door", "sockets", "outward",
     }  # fmt: skip
 
 

@@ -94,6 +94,10 @@ class Silo:
         self._reading = reading or Reading()
         self.turn = Turn()
 
+    def obey(self, policy: Policy, places: Places, reading: Reading) -> None:
+        """Other rules, from the next request on; what is stored already stays as it is."""
+        self._policy, self.places, self._reading = policy, places, reading
+
     # -- in ----------------------------------------------------------------------------------------------------------
     def accept(self, request: Request, now: int, source: Source | None = None) -> Message | None:
         """Stage a MESSAGE for the next commit; None when it is to be answered 200 and forgotten.

@@ -44,8 +44,8 @@ class Replay:
         """`most`: lanes open at once. `max_attempts`: failed attempts after which a message is given up; 0: never."""
         self._silo = silo
         self._ways = ways
-        self._most = most
-        self._max_attempts = max_attempts
+        self.most = most
+        self.max_attempts = max_attempts
         self._troubled = troubled
         self._lanes: dict[Aor, OpenLane] = {}
         self._flights: dict[int, Flight] = {}
@@ -79,7 +79,7 @@ class Replay:
     @property
     def ready_to_claim(self) -> bool:
         """Whether `claim` would find something to do."""
-        return bool(self._hungry) or bool(self._queue and len(self._lanes) < self._most)
+        return bool(self._hungry) or bool(self._queue and len(self._lanes) < self.most)
 
     def expect(self, owner: Aor, at: int, words: str = SEEN) -> None:
         """An owner is to be tried at `at`, UTC seconds, also if the daemon dies before: it is on disk."""
@@ -104,7 +104,7 @@ class Replay:
     @property
     def retry_lanes(self) -> int:
         """How many more lanes the timer may open: half of them are for whoever comes back."""
-        return max(1, self._most // 2) - by_timer(self._lanes.values()) - by_timer(self._queue.values())
+        return max(1, self.most // 2) - by_timer(self._lanes.values()) - by_timer(self._queue.values())
 
     def is_expected(self, owner: Aor) -> bool:
         """Whether the next try of an owner is set already."""
@@ -145,7 +145,7 @@ class Replay:
             for owner in list(self._queue):
                 words = f"the proxy refuses us ({self.alarm})"
                 self._put_off(owner, self._queue.pop(owner).wishes, words, self.held_until)
-        while self._queue and len(self._lanes) < self._most:
+        while self._queue and len(self._lanes) < self.most:
             owner = next(iter(self._queue))
             call = self._queue.pop(owner)
             lane = OpenLane.of(owner, call)
@@ -314,7 +314,7 @@ class Replay:
         lane, item = flight.lane, flight.item
         lane.in_flight = 0
         event = verdict.event
-        if heard and event is Event.MISSED and 0 < self._max_attempts <= item.attempts + 1:
+        if heard and event is Event.MISSED and 0 < self.max_attempts <= item.attempts + 1:
             event, words = Event.REFUSED, f"given up after {item.attempts + 1} attempts, the last: {words}"
         self._silo.settle(item, event, now, code, words)
         if verdict.alarm:

@@ -31,14 +31,26 @@ Listed = Annotated[tuple[str, ...], NoDecode]
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
+SYSTEM_FILE = Path("/etc") / APP / "config.toml"
+SYSTEM_DATA = Path("/var/lib") / APP
+
+
 def default_file() -> Path:
-    """Where the configuration file is looked for when none is named."""
-    return Path(platformdirs.user_config_dir(APP)) / "config.toml"
+    """Where the configuration file is looked for when none is named: the user's own, else the machine's."""
+    try:
+        own = Path(platformdirs.user_config_dir(APP)) / "config.toml"
+    except RuntimeError:  # a user without a home, as in a container
+        return SYSTEM_FILE
+    return SYSTEM_FILE if SYSTEM_FILE.is_file() and not own.exists() else own
 
 
 def default_db_url() -> str:
-    """The embedded SQLite file in the platform's place for data."""
-    return f"sqlite:///{Path(platformdirs.user_data_dir(APP)) / 'silo.sqlite'}"
+    """The embedded SQLite file in the platform's place for data; the machine's where the user has no home."""
+    try:
+        folder = Path(platformdirs.user_data_dir(APP))
+    except RuntimeError:
+        folder = SYSTEM_DATA
+    return f"sqlite:///{folder / 'silo.sqlite'}"
 
 
 PEER_EXAMPLE = '[{"address": "192.168.1.10", "control": true}]'

@@ -12,6 +12,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 from pydantic import ValidationError
@@ -40,6 +41,12 @@ class Loaded:
     "Key to `default`, the file's path, `environment NAME` or `flag --name`."
     file: Path | None
     "The file that was read, if any."
+    given: tuple[Mapping[str, Any], Sequence[str]] = (MappingProxyType({}), ())
+    "The options that came on top."
+
+    def reread(self) -> Loaded:
+        """The same sources as they are now; a file that is gone is no empty one. Raises ConfigError."""
+        return load(self.file, *self.given)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -82,7 +89,7 @@ def load(file: Path | None, flags: Mapping[str, Any], chosen: Sequence[str] = ()
         config = Config.model_validate(values)
     except ValidationError as error:
         _blame(error, origins)
-    return Loaded(config, origins, path if path.exists() else None)
+    return Loaded(config, origins, path if path.exists() else None, (flags, chosen))
 
 
 def _read_file(path: Path, named: bool) -> dict[str, Any]:
