@@ -16,8 +16,8 @@ from .outbound.replay import Replay
 from .outbound.scheduler import Scheduler
 from .outbound.ways import Ways
 from .settings.config import Config
-from .sip.agent import Agent
 from .settings.terms import policy_of, reading_of
+from .sip.agent import Agent
 
 
 class Part(Protocol):
