@@ -38,7 +38,7 @@ from .outbound.ways import NO_WAY, Ways
 from .pbx.liaison import Liaison
 from .points import reach
 from .reception import Headers, Reception
-from .rules import Rules
+from .rules import Certificates, Rules
 from .settings.config import Config
 from .settings.terms import dress_of, extra_lines, extra_of, policy_of, reading_of
 from .sip import wire
@@ -89,7 +89,7 @@ class Daemon(Governed):
         self._recorder = recorder
         self._drift = Drift(clock() - running())
         interrupted = recovered(self._store, recorder.last if recorder else LastRun(), int(clock()))
-        self.agent = Agent(config.endpoints, self, USER_AGENT)
+        self.agent = Agent(config.endpoints, self, USER_AGENT, config.door)
         self._dress = dress_of(config, USER_AGENT)
         places, proxy = Places(config.domain, self.agent.own_hosts()), config.outbound_proxy
         self._lookup = Lookup(frozenset(AF_INET6 if ":" in one.host else AF_INET for one in self.listening))
@@ -121,7 +121,8 @@ class Daemon(Governed):
         self._courier = Courier(self._asker, self._hook, lambda name: self._silo.turn.count(name))
         self._upkeep = Upkeep(config, self._store, self._silo, self._replay, self._bindings, self._reception)
         rules = Rules(self._silo, self._replay, ways, self._scheduler, self._hook)
-        self.parts = [self, rules, self._gate, self._allowance, self._reception, self._upkeep]
+        certificates = Certificates(self.agent)
+        self.parts = [self, certificates, rules, self._gate, self._allowance, self._reception, self._upkeep]
         self._serving = serving
         stranded = [one.owner for one in troubled.values() if one.reason == NO_WAY] if proxy else []
         for owner in stranded:  # a proxy was set meanwhile
@@ -158,6 +159,7 @@ class Daemon(Governed):
             "listening": [str(one) for one in self.listening],
             "trusted": list(self._config.trusted),
             "outbound_proxy": self._config.outbound_proxy,
+            **({"streams": streams} if (streams := self.agent.facts()) else {}),
             "configuration": self.configured,
             **self._liaison.facts(),
         }
@@ -192,6 +194,10 @@ class Daemon(Governed):
     def dropped(self, reason: str) -> None:
         """A request that got no further."""
         self._silo.turn.count(reason)
+
+    def counted(self, name: str, number: int) -> None:
+        """What happened at the door so many times."""
+        self._silo.turn.count(name, number)
 
     # -- the loop ----------------------------------------------------------------------------------------------------
     def run(self, between: Callable[[], None] = lambda: None) -> None:

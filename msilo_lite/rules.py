@@ -17,6 +17,7 @@ from .outbound.scheduler import Scheduler
 from .outbound.ways import Ways
 from .settings.config import Config
 from .settings.terms import policy_of, reading_of
+from .sip.agent import Agent
 
 
 class Part(Protocol):
@@ -30,6 +31,19 @@ class Part(Protocol):
 
         Raises ConfigError where it cannot, and has changed nothing then.
         """
+
+
+class Certificates:
+    """What TLS shows and believes."""
+
+    live = frozenset({"tls_certificate", "tls_key", "tls_client_ca", "tls_client_required", "tls_ca", "tls_verify"})
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+
+    def apply(self, config: Config) -> None:
+        """For connections to come; those that are open live on. Raises ConfigError, and keeps the old ones."""
+        self._agent.reload(config.door)
 
 
 class Rules:

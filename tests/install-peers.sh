@@ -6,8 +6,8 @@
 set -euo pipefail
 
 packages=(
-    kamailio kamailio-sqlite-modules kamailio-extra-modules kamailio-presence-modules sip-tester baresip-core groff-base
-    systemd binutils faketime
+    kamailio kamailio-sqlite-modules kamailio-extra-modules kamailio-presence-modules kamailio-tls-modules
+    sip-tester baresip-core groff-base systemd binutils faketime
 )
 
 # One file per package stands for it, so that a peer built by hand counts as well.
@@ -16,6 +16,7 @@ probe_of() {
         kamailio) echo kamailio ;;
         kamailio-sqlite-modules) echo db_sqlite.so ;;
         kamailio-extra-modules) echo uuid.so ;;
+        kamailio-tls-modules) echo tls.so ;;
         kamailio-presence-modules) echo pua_reginfo.so ;;
         sip-tester) echo sipp ;;
         baresip-core) echo baresip ;;

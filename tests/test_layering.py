@@ -32,18 +32,17 @@ RANKS: tuple[tuple[str, ...], ...] = (
         "blame",
         "leash",
     ),
-    ("lock", "policy", "words", "message", "scheduler", "views", "digest"),
+    ("lock", "policy", "words", "message", "scheduler", "views", "digest", "framing", "window", "threshold"),
     # text of a request, rows of a file, words for a person
-    ("wire", "rows", "reasons", "engine", "hook", "presence", "verifier"),
+    ("wire", "rows", "reasons", "engine", "hook", "presence", "verifier", "connection", "certificates"),
     # what a request asks for, what a replay looks like; the edges
-    ("phone", "verdicts", "echoes"),
+    ("phone", "verdicts", "echoes", "inward", "outward"),
     (
         "pseudo",
         "control",
         "compose",
         "registration",
         "statements",
-        "agent",
         "dialog",
         "extension",
         "lookup",
@@ -51,18 +50,19 @@ RANKS: tuple[tuple[str, ...], ...] = (
         "limits",
         "usage",
         "ground",
+        "sockets",
     ),
     # the file as the daemon sees it, and as the commands do
-    ("parameters", "bindings", "inbox", "subscription", "asker", "repair"),
+    ("parameters", "bindings", "inbox", "subscription", "repair", "door"),
     # the box
-    ("store", "config", "notice", "watch"),
-    ("transfer", "quota", "sources", "ways", "liaison", "change", "health"),
-    ("silo", "api", "lanes", "recipe", "enquiry"),
-    ("terms", "replay", "setup", "online"),
-    ("checks", "options", "unit"),
-    ("demo", "rules", "gatekeeper", "allowance"),
+    ("store", "notice", "watch", "doorway", "transports"),
+    ("agent", "config", "transfer", "quota", "ways"),
+    ("asker", "sources", "change", "health", "silo", "api", "lanes"),
+    ("liaison", "terms", "replay"),
+    ("recipe", "enquiry", "options", "unit"),
+    ("setup", "online", "demo", "rules", "gatekeeper", "allowance"),
     # the parts meet
-    ("reception", "governed"),
+    ("checks", "reception", "governed"),
     ("courier", "upkeep"),
     ("daemon",),
     ("records", "service"),
@@ -73,14 +73,14 @@ RANKS: tuple[tuple[str, ...], ...] = (
 )
 RANK = {name: number for number, names in enumerate(RANKS) for name in names}
 FOREIGN = {
-    "ctypes": {"agent", "pjsip"},
+    "ctypes": {"agent", "doorway", "pjsip"},
     "pjsua2": {"agent"},
     "sqlalchemy": {"engine", "inbox", "rows", "schema", "statements"},
     "rich": {"views"},
     "typer": {"account", "app", "commands", "intake", "options", "running"},
     "dateparser": {"words"},
     "sipmessage": {"address", "phone"},
-    "pydantic": {"access", "change", "config", "limits", "pacing", "parameters", "sources"},
+    "pydantic": {"access", "change", "config", "limits", "pacing", "parameters", "sources", "transports"},
     "pydantic_settings": {"access", "config", "sources"},
     "platformdirs": {"config"},
 }
@@ -119,6 +119,9 @@ CORE = (
     "bucket",
     "quota",
     "privacy",
+    "framing",
+    "window",
+    "threshold",
 )
 MODULES = sorted(file for file in PACKAGE.rglob("*.py") if file.parent == PACKAGE or file.stem != "__init__")
 FILE = {file.stem: file for file in MODULES}
@@ -187,13 +190,16 @@ def test_only_views_prints_and_only_the_edge_logs() -> None:
         "agent",
         "courier",
         "daemon",
+        "door",
         "gatekeeper",
         "governed",
         "hook",
         "liaison",
+        "outward",
         "reception",
         "service",
         "serving",
+        "sockets",
         "systemd",
         "upkeep",
     }

@@ -67,7 +67,7 @@ def serve(
     config: ConfigFile = None,
     bind: Annotated[
         list[str] | None,
-        typer.Option(help="Listen here, as udp:HOST:PORT or udp:[::1]:PORT; repeat for more, port 0 takes a free one."),
+        typer.Option(help="Listen here, as udp:HOST:PORT (or tcp:, tls:, [::1]); repeat for more, 0 is a free port."),
     ] = None,
     db_url: DbUrl = None,
     domain: Annotated[list[str] | None, typer.Option(help="A domain whose users are ours; repeat for more.")] = None,

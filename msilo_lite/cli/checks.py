@@ -27,6 +27,7 @@ def findings(loaded: Loaded, round_: Round | None = None) -> Iterator[Finding]:
         yield Finding(WARNING, "settings", words)
     yield from _traps(config)
     yield from _access(loaded)
+    yield from _certificates(config)
     yield from _database(config)
     if round_:
         yield from online(config, round_)
@@ -96,6 +97,23 @@ def _access(loaded: Loaded) -> Iterator[Finding]:
     if "SHA-256" in config.auth_algorithms and "SHA-256" not in algorithms:
         words = "one of them has no SHA-256, so all are asked for MD5; `msilo-lite account set NAME` makes both"
         yield Finding(WARNING, "accounts", words)
+
+
+def _certificates(config: Config) -> Iterator[Finding]:
+    """Whether TLS could begin, with files that this user may not be able to read."""
+    files = config.door.tls
+    if not files.named:
+        return
+    from ..sip.certificates import load  # ssl is slow to come, and seldom needed here
+
+    try:
+        load(files)
+    except ConfigError as error:
+        yield Finding(WRONG, "tls", str(error))
+    else:
+        yield Finding(FINE, "tls", ", ".join(map(str, files.named)))
+    if not files.verify:
+        yield Finding(WARNING, "tls_verify", "servers are not checked: anybody on the way can read and change messages")
 
 
 def _database(config: Config) -> Iterator[Finding]:

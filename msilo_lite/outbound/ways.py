@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..box.delivery import Hop
-from ..sip.address import Aor, is_literal, next_host, parse_address
+from ..sip.address import Aor, finds_its_way, is_literal, next_host, parse_address
 from .bindings import Bindings
 from .compose import hidden_route
 
@@ -65,14 +65,14 @@ class Ways:
             return Way(target or owner.uri, (route,), by_proxy=True, extra=extra, hop=hop)
         if contact is None:
             return NO_WAY
-        host = next_host(parse_address(contact.path[0]).uri if contact.path else contact.uri)
-        if not is_literal(host):  # PJSIP would look it up on our only thread
+        first = parse_address(contact.path[0]).uri if contact.path else contact.uri
+        host = next_host(first)
+        if not finds_its_way(first):  # PJSIP would look it up on our only thread
             return f"its Contact leads to the host name {host}, which only an outbound_proxy can reach"
         return Way(contact.uri, contact.path, by_proxy=False, extra=extra, hop=self._hop(host.strip("[]")))
 
     def by_redirect(self, target: str, old: Way) -> Way | None:
         """The way to where a 3xx points; None where that is a host name."""
-        host = next_host(target)
-        if not is_literal(host):
+        if not finds_its_way(target):
             return None
-        return Way(target, (), by_proxy=False, extra=old.extra, hop=self._hop(host.strip("[]")))
+        return Way(target, (), by_proxy=False, extra=old.extra, hop=self._hop(next_host(target)))

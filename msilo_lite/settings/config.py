@@ -23,6 +23,7 @@ from .access import Access, Rights
 from .limits import Limits
 from .pacing import Pacing
 from .parameters import Parameters, sip_uri
+from .transports import Transports
 
 APP = "msilo-lite"
 Listed = Annotated[tuple[str, ...], NoDecode]
@@ -98,13 +99,15 @@ class Peer(BaseModel):
         return f"{self.address}{f' with {words}' if words else ''}"
 
 
-class Config(Limits, Access, Pacing, Parameters):
+class Config(Limits, Access, Pacing, Transports, Parameters):
     """All settings: those of msilo, and ours."""
 
     model_config = ConfigDict(hide_input_in_errors=True)  # it may be a password
 
     bind: Listed = Field(
-        ("udp:127.0.0.1:5070",), description="Addresses to listen on, as udp:HOST:PORT; port 0 takes a free one."
+        ("udp:127.0.0.1:5070",),
+        max_length=32,
+        description="Addresses to listen on, as udp:, tcp: or tls:HOST:PORT; port 0 takes a free one.",
     )
     db_url: str = Field(default_factory=default_db_url, description="The database, as sqlite:///FILE.")
     domain: Listed = Field(

@@ -75,6 +75,10 @@ class Incoming:
     port: int
     handle: int
     "What the edge needs to answer it, once."
+    transport: str = "udp"
+    "udp, tcp or tls."
+    verified: bool = False
+    "Whether its sender showed a TLS certificate of a CA in `tls_client_ca`."
 
 
 HIDDEN = ";hide>"

@@ -84,6 +84,9 @@ class Wire:
     def dropped(self, reason: str) -> None:
         pass
 
+    def counted(self, name: str, number: int) -> None:
+        pass
+
     def carry(self, what: Outgoing) -> bytes:
         """What the peer sees of a request; raises SipError where the stack refuses it."""
         self._token += 1
