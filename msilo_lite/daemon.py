@@ -33,7 +33,7 @@ from .reception import Headers, Reception
 from .settings.config import Config
 from .settings.terms import dress_of, extra_lines, extra_of, policy_of, reading_of
 from .sip import wire
-from .sip.address import Endpoint, is_literal, next_host, parse_address
+from .sip.address import Endpoint, is_literal, next_host, uri_in
 from .sip.agent import Agent
 from .sip.asker import Asker
 from .sip.digest import Credentials
@@ -308,7 +308,7 @@ class Daemon:
     def _send(self, send: Send) -> None:
         """Hand one replay to the edge; identity claims go to trusted addresses only."""
         way = send.way
-        host = next_host(parse_address(way.routes[0]).uri if way.routes else way.target)
+        host = next_host(uri_in(way.routes[0]) if way.routes else way.target)
         trusted = is_literal(host) and self.trusts(host)
         # a Call-ID of its own for each attempt: some agents never answer one that they have answered already
         call_id = f"{secrets.token_hex(12)}@msilo-lite"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import shutil
@@ -13,6 +14,9 @@ from .box.lock import sole_user
 from .cli.views import serving
 from .daemon import Daemon
 from .settings.sources import Loaded
+
+GARBAGE = 20_000
+"Objects between two looks of the garbage collector; a full turn makes a few thousand, which end with it."
 
 
 def serve(loaded: Loaded) -> None:
@@ -26,6 +30,8 @@ def serve(loaded: Loaded) -> None:
         _obey_signals(daemon)
         try:
             _announce(daemon, loaded)
+            gc.freeze()  # what is there now stays: the collector need not look at it again
+            gc.set_threshold(GARBAGE, 20, 50)
             daemon.run()
         finally:
             daemon.close()

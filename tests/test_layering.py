@@ -14,10 +14,12 @@ PACKAGE = Path(__file__).parent.parent / "msilo_lite"
 RANKS: tuple[tuple[str, ...], ...] = (
     ("__init__", "errors"),
     # values, and the rules about them
-    ("address", "delivery", "due", "schema", "lock", "phone", "pjsip", "kamailio"),
+    ("address", "delivery", "due", "schema", "lock", "phone", "pjsip", "kamailio", "rdata", "transaction"),
     ("policy", "words", "message", "scheduler", "views", "digest"),
     # text of a request, rows of a file, words for a person
     ("wire", "rows", "reasons", "engine", "hook", "presence"),
+    ("datagram",),
+    ("udp",),
     # what a request asks for, what a replay looks like; the edges
     ("pseudo", "control", "compose", "registration", "statements", "agent", "dialog", "extension"),
     # the file as the daemon sees it, and as the commands do
@@ -39,7 +41,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
 )
 RANK = {name: number for number, names in enumerate(RANKS) for name in names}
 FOREIGN = {
-    "ctypes": {"pjsip", "agent"},
+    "ctypes": {"pjsip", "agent", "rdata"},
     "pjsua2": {"agent"},
     "sqlalchemy": {"schema", "rows", "engine", "statements", "inbox"},
     "rich": {"views"},
@@ -55,7 +57,7 @@ NOT_PURE = {"asyncio", "fcntl", "logging", "os", "random", "secrets", "select", 
 CORE = (
     "address", "delivery", "due", "message", "policy", "wire", "pseudo", "control", "compose", "registration",
     "bindings", "reasons", "scheduler", "silo", "notice", "ways", "lanes", "replay", "terms", "kamailio",
-    "digest", "presence", "dialog", "subscription", "watch", "extension",
+    "digest", "presence", "dialog", "subscription", "watch", "extension", "datagram", "transaction",
 )  # fmt: skip
 MODULES = sorted(file for file in PACKAGE.rglob("*.py") if file.parent == PACKAGE or file.stem != "__init__")
 FILE = {file.stem: file for file in MODULES}

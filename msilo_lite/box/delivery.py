@@ -61,6 +61,8 @@ class Event(enum.Enum):
     RESTART = "restart"
     "The daemon starts and does not know how an attempt ended."
 
+    __hash__ = object.__hash__  # each is there once; Enum's own goes through the name
+
 
 MOVES: dict[tuple[State, Event], State] = {
     (State.PENDING, Event.BEGIN): State.SENDING,

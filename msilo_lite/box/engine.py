@@ -19,7 +19,14 @@ from .schema import MIGRATIONS, SILO_VERSION, version
 BUSY_SECONDS = 1.0
 "How long a statement waits for another process's lock."
 CACHED_STATEMENTS = 256
-_PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=OFF", "temp_store=MEMORY")
+_PRAGMAS = (
+    "journal_mode=WAL",
+    "synchronous=FULL",
+    "foreign_keys=OFF",
+    "temp_store=MEMORY",
+    "wal_autocheckpoint=4000",  # 16 MB: a page written in many commits is copied into the file once
+    "cache_size=-16000",
+)
 _OURS = (sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.DataError)
 "Errors of SQLite that the same statement would meet again."
 

@@ -13,7 +13,7 @@ from ..errors import BadRequest, Rejected, StoreError
 from ..outbound.compose import Dress, fits, prefix
 from ..settings.control import PATH, Orders, obeyed, orders_of, silos_before
 from ..settings.pseudo import Subject, Template
-from ..sip.address import Aor, NameAddr, aor_of, parse_address, parse_uri
+from ..sip.address import Aor, NameAddr, aor_in, parse_address, parse_uri
 from ..sip.wire import Request, bad_header, check, content_type, dedupe_key, kept_headers, media_type, plain
 from .delivery import Event, State, move
 from .message import Message, Settled, Turn, Waiting
@@ -59,7 +59,7 @@ class Places:
 
     def aor(self, uri: str) -> Aor | None:
         """The AoR of ours that a URI names, or None. Our own address means the first domain, where there is one."""
-        aor = aor_of(parse_uri(uri))
+        aor = aor_in(uri)
         if aor is None or not self.domains or aor.host in self.domains:
             return aor
         return Aor(aor.user, self.domains[0]) if aor.host in self.own else None
@@ -103,7 +103,7 @@ class Silo:
         source = source or Source()
         body = check(request)
         path = silos_before(request)
-        if any(self._store.by_msilo_id(one) for one in path):
+        if path and any(self._store.by_msilo_id(one) for one in path):
             # a failure route brought our own replay back: the 480 becomes the answer to that very replay
             self.turn.count("returned_messages")
             raise Rejected(480, "our own replay, the recipient is still away")

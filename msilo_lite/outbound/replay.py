@@ -245,7 +245,8 @@ class Replay:
             code, words = None, "no answer" if answer.code == 408 else f"could not be sent: {answer.reason}"
         else:
             code, words = answer.code, f"{answer.code} {answer.reason}".strip()
-        return self._ended(flight, verdict, code, words, retry_after(answer), now)
+        wait = retry_after(answer) if verdict.lane is not Then.NEXT else None
+        return self._ended(flight, verdict, code, words, wait, now)
 
     def _judge(self, flight: Flight, answer: Answer) -> Verdict:
         """What an answer means; a 403 for a second recipient in a row is our proxy's own word."""

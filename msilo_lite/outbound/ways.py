@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..box.delivery import Hop
-from ..sip.address import Aor, is_literal, next_host, parse_address
+from ..sip.address import Aor, is_literal, next_host, uri_in
 from .bindings import Bindings
 from .compose import hidden_route
 
@@ -58,7 +58,7 @@ class Ways:
             return Way(target or owner.uri, (route,), by_proxy=True, extra=extra, hop=self._proxy_hop)
         if contact is None:
             return NO_WAY
-        host = next_host(parse_address(contact.path[0]).uri if contact.path else contact.uri)
+        host = next_host(uri_in(contact.path[0]) if contact.path else contact.uri)
         if not is_literal(host):  # PJSIP would look it up on our only thread
             return f"its Contact leads to the host name {host}, which only an outbound_proxy can reach"
         return Way(contact.uri, contact.path, by_proxy=False, extra=extra, hop=self._hop(host.strip("[]")))

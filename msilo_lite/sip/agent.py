@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import logging
+import os
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any, Protocol
 
@@ -26,8 +28,12 @@ from .pjsip import (
     interface_addresses,
     learn_layout,
     register_module,
+    selected_socket,
+    status_phrase,
     watch_dropped,
 )
+from .rdata import Packet, Packets
+from .udp import Udp
 from .wire import Answer, Incoming, Outgoing, octets
 
 log = logging.getLogger(__name__)
@@ -37,6 +43,8 @@ OURS = frozenset({b"MESSAGE", b"REGISTER", b"OPTIONS", b"NOTIFY"})
 "Methods handed to the listener."
 LEFT = frozenset({b"ACK", b"CANCEL"})
 "Methods left to PJSIP."
+AT_ONCE = 10
+"Packets that PJSIP reads from a socket at once (MAX_IMMEDIATE_PACKET); after fewer, no more are there."
 ALLOW = b"MESSAGE, REGISTER, OPTIONS, NOTIFY"
 
 
@@ -80,6 +88,9 @@ class Agent:
         self._layout = learn_layout(self._api, self._pj.SipTxOption())
         self._sending: int | None = None
         self._early: Answer | None = None
+        self._heard = 0
+        self._udp = Udp(lru_cache(maxsize=700)(lambda status: status_phrase(self._api, status)), user_agent)
+        self.packets = Packets(self._copied, self._udp.transports)
         self._start(user_agent)
         try:
             self._transports = [self._bind(bind) for bind in binds]
@@ -110,7 +121,7 @@ class Agent:
         self._rx, self._event = pj.SipRxData(), pj.SipEvent()
         self._rx_at, self._event_at = int(self._rx.this), int(self._event.this)
         self._on_done = SEND_DONE(self._done)
-        self._kept = register_module(self._api, self._endpt, self._on_request)
+        self._kept = register_module(self._api, self._endpt, self._on_request, self._on_response)
         self._kept_too = watch_dropped(self._api, self._endpt, self._on_dropped)
 
     def _bind(self, bind: Endpoint) -> tuple[Endpoint, Any]:
@@ -121,7 +132,8 @@ class Agent:
         six = ":" in bind.host
         try:
             number = self._endpoint.transportCreate(pj.PJSIP_TRANSPORT_UDP6 if six else pj.PJSIP_TRANSPORT_UDP, config)
-            port = int(self._endpoint.transportGetInfo(number).localAddress.rpartition(":")[2])
+            info = self._endpoint.transportGetInfo(number)
+            port = int(info.localAddress.rpartition(":")[2])
             bound = Endpoint(bind.host, port)
             account = pj.AccountConfig()
             account.idUri = f"sip:msilo-lite@{str(bound).partition(':')[2]}"
@@ -135,34 +147,43 @@ class Agent:
             ) from error
         selector = ctypes.create_string_buffer(64)
         self._api.pjsua_init_tpselector(owner.getId(), selector)
+        transport, descriptor = selected_socket(self._api, selector)
+        name = Endpoint(info.localName.rpartition(":")[0].strip("[]"), port)  # what PJSIP writes into a Via
+        self._udp.add(transport, os.dup(descriptor), str(name).partition(":")[2])
         return bound, (selector, owner)
 
     # -- in ----------------------------------------------------------------------------------------------------------
     def poll(self, wait: int, most: int) -> None:
-        """Wait up to `wait` milliseconds for something, then take what is there, about `most` events at the most."""
-        handled = self._endpoint.libHandleEvents(wait)
-        taken = handled
-        while handled > 0 and taken < most:
+        """Wait up to `wait` milliseconds for something, then take what is there, about `most` packets at the most."""
+        self._heard = 0
+        handled, before = self._endpoint.libHandleEvents(self._udp.wait(wait)), 0
+        while handled > 0 and self._heard - before >= AT_ONCE and self._heard < most:
+            before = self._heard
             handled = self._endpoint.libHandleEvents(0)
-            taken += handled
+        for token, answer in self._udp.tick():
+            self._listener.answered(token, answer)
+
+    def _copied(self, rdata: int) -> Packet:
+        """A packet through the binding's own copy of it."""
+        self._api.SipRxData_fromPj(self._rx_at, rdata)
+        host, _, port = self._rx.srcAddress.rpartition(":")
+        return Packet(octets(self._rx.wholeMsg), host.strip("[]"), int(port))
 
     def _on_request(self, rdata: int) -> int:
         """PJSIP's callback; total, because a 0 returned on an error would let pjsua answer 200 to a lost MESSAGE."""
         ours = True
+        self._heard += 1
         try:
-            self._api.SipRxData_fromPj(self._rx_at, rdata)
-            raw: bytes = octets(self._rx.wholeMsg)
-            method = raw.split(None, 1)[0]  # PJSIP skips any white space here, so must we
+            packet = self.packets.read(rdata)
+            method = packet.raw.split(None, 1)[0]  # PJSIP skips any white space here, so must we
             ours = method in OURS
-            host, _, port = self._rx.srcAddress.rpartition(":")
-            host = host.strip("[]")
-            if not self._listener.trusts(host):
+            if not self._listener.trusts(packet.host):
                 if method != b"ACK":  # never answered (RFC 3261 17)
                     self._listener.dropped("untrusted")
                     self._respond(rdata, 403, ())
                 return 1
             if ours:
-                self._hand_over(raw, host, int(port), self._clone(rdata))
+                self._hand_over(packet, self._udp.asked(packet) or self._clone(rdata))
             elif method not in LEFT:  # RFC 3261 8.2.1; pjsua would look for a call, or say nothing
                 self._respond(rdata, 405, ((b"Allow", ALLOW),))
                 ours = True
@@ -171,9 +192,9 @@ class Agent:
             log.exception("a request failed inside the edge")
             return self._apologize(rdata) if ours else 0
 
-    def _hand_over(self, raw: bytes, host: str, port: int, handle: int) -> None:
+    def _hand_over(self, packet: Packet, handle: int) -> None:
         try:
-            self._listener.received(Incoming(raw, host, port, handle))
+            self._listener.received(Incoming(packet.raw, packet.host, packet.port, handle))
         except Exception:
             log.exception("a request failed inside the daemon")
             self.answer(handle, 500)
@@ -183,6 +204,18 @@ class Agent:
         self._api.check(self._api.pjsip_rx_data_clone(rdata, 0, ctypes.byref(clone)), "keeping a request")
         return clone.value or 0
 
+    def _on_response(self, rdata: int) -> int:
+        """PJSIP's callback for a response that belongs to no transaction of its own; 1 where it is to one of ours."""
+        self._heard += 1
+        try:
+            taken, ended = self._udp.heard(self.packets.read(rdata).raw)
+            if ended:
+                self._listener.answered(*ended)
+            return int(taken)
+        except Exception:  # the one broad catch of this thread of control
+            log.exception("a response failed inside the edge")
+            return 1
+
     def _on_dropped(self, size: int, why: str) -> None:
         self._listener.dropped("malformed")
         log.warning("dropped %d bytes that PJSIP cannot parse: %s", size, why)
@@ -190,7 +223,13 @@ class Agent:
     # -- answers -----------------------------------------------------------------------------------------------------
     def answer(self, handle: int, status: int, headers: tuple[tuple[str, str], ...] = ()) -> None:
         """Answer a request once; the handle is spent. Never raises: an answer that cannot go is only logged."""
-        encoded = tuple((name.encode(), octets(value)) for name, value in headers)
+        encoded = tuple((name.encode(), octets(value)) for name, value in headers) if headers else ()
+        if handle < 0:
+            try:
+                self._udp.answer(handle, status, encoded)
+            except OSError as error:
+                log.warning("an answer %d could not be sent: %s", status, error.strerror)
+            return
         self._respond(handle, status, encoded)
         self._api.pjsip_rx_data_free_cloned(handle)
 
@@ -215,6 +254,8 @@ class Agent:
 
         Raises SipError when it cannot even start; then no answer follows. `token` is a positive integer.
         """
+        if self._udp.send(token, message):
+            return
         data = self._create(message)
         self._sending, self._early = token, None
         status = self._api.pjsip_endpt_send_request(self._endpt, data, -1, token, self._on_done)
@@ -307,6 +348,7 @@ class Agent:
 
     def close(self) -> None:
         """Stop PJSIP; nothing may be called afterwards."""
+        self._udp.close()
         self._endpoint.libDestroy(self._pj.PJSUA_DESTROY_NO_NETWORK)
 
 

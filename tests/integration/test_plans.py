@@ -48,9 +48,10 @@ VERBS: dict[str, tuple[str, Verb]] = {
     "due": ("SELECT msilo_recipient", lambda store, _: store.due(NOW, 10)),
     "lapsed": ("SELECT silo.id AS id", lambda store, _: store.lapsed(NOW, 10)),
     "by id": ("SELECT msilo_ledger", lambda store, item: store.by_msilo_id(item.msilo_id)),
-    "dedupe look-up and insert": (
-        "SELECT msilo_ledger.dedupe",
-        lambda store, _: store.write(Turn(new=[message("2"), message("3")]), NOW),
+    "insert": ("INSERT INTO msilo_ledger", lambda store, _: store.write(Turn(new=[message("2"), message("3")]), NOW)),
+    "insert with a repeat": (
+        "SELECT msilo_ledger.id",
+        lambda store, _: store.write(Turn(new=[message("1"), message("3")]), NOW),
     ),
     "next ids after a foreign write": (
         "INSERT INTO silo",
