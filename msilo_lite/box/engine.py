@@ -26,6 +26,7 @@ _PRAGMAS = (
     "temp_store=MEMORY",
     "wal_autocheckpoint=4000",  # 16 MB: a page written in many commits is copied into the file once
     "cache_size=-16000",
+    "secure_delete=ON",  # what was delivered or purged is overwritten with zeros, not only marked as free
 )
 _OURS = (sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.DataError)
 "Errors of SQLite that the same statement would meet again."
@@ -95,6 +96,14 @@ def atomic(connection: sqlite3.Connection) -> Iterator[None]:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+
+
+def empty_log(connection: sqlite3.Connection) -> bool:
+    """Cut the write-ahead log, in which deleted text would be readable until it is overwritten; whether that was done.
+
+    Not while another process reads: it waits for that one as long as for any lock.
+    """
+    return connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
 
 
 def raw(connection: sa.Connection) -> sqlite3.Connection:

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from ..errors import NotFound, NotOurs, StoreError
 from ..sip.address import Aor
 from .delivery import WAITING, State
-from .engine import atomic, check_table, connect, open_engine, raw, translated
+from .engine import atomic, check_table, connect, empty_log, open_engine, raw, translated
 from .message import Contact, Recipient, Waiting
 from .rows import box, contact_of, from_db, recipient_of, waiting_of, wish_row
 from .schema import MIGRATIONS, Names, contact, counter, daemon, ledger, recipient, silo_table, wish
@@ -202,6 +202,11 @@ class Inbox:
             gone = self._c.execute(sa.delete(self._silo).where(self._silo.c.id.in_(ids))).rowcount
             self._c.execute(sa.insert(wish), row)
         return int(gone), int(sending)
+
+    def scrub(self) -> bool:
+        """Leave nothing readable of what was taken out; False where another process reads and the daemon will do it."""
+        with translated("cannot scrub"):
+            return empty_log(raw(self._c))
 
     def close(self) -> None:
         """Give the file back."""

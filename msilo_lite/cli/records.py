@@ -182,6 +182,7 @@ def purging(config: Config, ids: list[int], update: Callable[[int], None]) -> tu
             taken, sending = inbox.purge(ids[start : start + BATCH], now)
             gone, late = gone + taken, late + sending
             update(min(start + BATCH, len(ids)))
+        inbox.scrub()
     return gone, late
 
 

@@ -243,6 +243,8 @@ class Replay:
         verdict = self._judge(flight, answer)
         if answer.local:
             code, words = None, "no answer" if answer.code == 408 else f"could not be sent: {answer.reason}"
+        elif verdict is CAME_BACK:  # its 202 says nothing any more
+            code, words = None, BACK
         else:
             code, words = answer.code, f"{answer.code} {answer.reason}".strip()
         wait = retry_after(answer) if verdict.lane is not Then.NEXT else None
