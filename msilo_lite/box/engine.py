@@ -103,7 +103,7 @@ def empty_log(connection: sqlite3.Connection) -> bool:
 
     Not while another process reads: it waits for that one as long as for any lock.
     """
-    return connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
+    return int(connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]) == 0
 
 
 def raw(connection: sa.Connection) -> sqlite3.Connection:

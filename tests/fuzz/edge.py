@@ -23,7 +23,9 @@ class Edge:
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        self._daemon = Daemon(Config(db_url=f"sqlite:///{file}", bind=("udp:127.0.0.1:0",), settle=0))
+        self._daemon = Daemon(
+            Config.model_validate({"db_url": f"sqlite:///{file}", "bind": "udp:127.0.0.1:0", "settle": 0})
+        )
         one = self._daemon.listening[0]
         self._silo = one.host, one.port
         self._peer = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)

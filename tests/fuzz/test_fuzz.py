@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -26,7 +27,7 @@ def fuzz(folder: Path, target: str, seconds: int) -> subprocess.CompletedProcess
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_nothing_breaks(tmp_path: Path, target: str, record_property: pytest.RecordProperty) -> None:
+def test_nothing_breaks(tmp_path: Path, target: str, record_property: Callable[[str, object], None]) -> None:
     done = fuzz(tmp_path, target, SECONDS)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     words = done.stdout.strip().splitlines()[-1]
