@@ -310,6 +310,7 @@ class Replay:
             self.alarm = f"{flight.way.target}: {words}"
         if verdict.event in (Event.ACCEPTED, Event.HANDED_OVER):
             lane.delivered += 1
+            lane.seen.discard(item.silo_id)  # gone from the box: an inbox of any size takes no room
             self.alarm, self.held_until = "", 0
             self._suspects.clear()
             self._note_reached(lane.owner)
