@@ -24,7 +24,7 @@ LARGEST = 1300
 "Bytes up to which UDP is right for a request whatever the path is (RFC 3261 18.1.1)."
 HIDDEN = ";hide>"
 "End of a Route that is followed and not written."
-_COPIED = frozenset({"via", "from", "call-id", "cseq", "record-route"})
+_COPIED = {name.lower().decode(): name for name in (b"Via", b"From", b"To", b"Call-ID", b"CSeq", b"Record-Route")}
 "What an answer repeats as it is (RFC 3261 8.2.6.2, 12.1.1)."
 _TOP_VIA = re.compile(
     rb"(?i)[^\r\n]*\r\n(?:via|v)[ \t]*:[ \t]*(SIP/2\.0/UDP)[ \t]+([^\s;,]+)((?:;[^\s;,\"]+)+)[ \t]*\r\n"
@@ -84,12 +84,12 @@ def response(to: Asked, status: int, phrase: bytes, headers: tuple[tuple[bytes, 
     """The answer to a request. It has the same To tag each time (RFC 3261 8.2.7: nothing is remembered)."""
     out = [b"SIP/2.0 %d %s" % (status, phrase), _via_back(to)]
     for line in to.lines[2:]:
-        kind = _kind(line[: line.find(b":")])
-        if kind == "to":
-            tagged = _TO_TAG.search(line, line.rfind(b">") + 1)
-            out.append(line if tagged else b"%s;tag=%s" % (line, to.branch))
-        elif kind:
-            out.append(line)
+        at = line.find(b":")
+        name = _copied(line[:at])
+        if name == b"To" and not _TO_TAG.search(line, line.rfind(b">") + 1):
+            out.append(b"To%s;tag=%s" % (line[at:], to.branch))
+        elif name:
+            out.append(name + line[at:])
     out += [b"%s: %s" % pair for pair in headers]
     out.append(b"Content-Length: 0\r\n\r\n")
     return b"\r\n".join(out)
@@ -102,11 +102,10 @@ def _via_back(to: Asked) -> bytes:
 
 
 @lru_cache(maxsize=1024)
-def _kind(name: bytes) -> str:
-    """What an answer does with a header: `to`, another word for repeating it, or nothing."""
+def _copied(name: bytes) -> bytes:
+    """A header's name as everybody writes it where an answer repeats the header, else nothing."""
     text = name.rstrip(b" \t").lower().decode("latin-1")
-    key = COMPACT.get(text, text)
-    return key if key == "to" or key in _COPIED else ""
+    return _COPIED.get(COMPACT.get(text, text), b"")
 
 
 @lru_cache(maxsize=4096)

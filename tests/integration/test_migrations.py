@@ -59,6 +59,11 @@ CREATE INDEX msilo_snd_idx ON silo (snd_time) WHERE snd_time > 0;
 CREATE INDEX msilo_owner_idx ON silo (username, domain COLLATE "NOCASE");
 """
 
+# What 0.3.0 changed. DO NOT EDIT once that is released.
+THIRD_CHANGE = """
+DROP INDEX silo_account_idx;
+"""
+
 
 def squeezed(statement: str) -> str:
     """A statement without the white space that says nothing."""
@@ -74,7 +79,7 @@ def schema(file: Path) -> set[str]:
 def frozen() -> set[str]:
     """The schema of today, from the texts above alone."""
     with closing(sqlite3.connect(":memory:")) as connection:
-        connection.executescript(FIRST_SCHEMA + SECOND_CHANGE)
+        connection.executescript(FIRST_SCHEMA + SECOND_CHANGE + THIRD_CHANGE)
         rows = connection.execute("SELECT sql FROM sqlite_master WHERE sql NOT NULL AND name NOT LIKE 'sqlite_%'")
         return {squeezed(row[0]) for row in rows}
 
@@ -94,8 +99,8 @@ def make(file: Path) -> None:
 def test_a_fresh_file_has_the_frozen_schema(file: Path) -> None:
     make(file)
     assert schema(file) == FROZEN
-    assert harness.query(file, "PRAGMA user_version") == [(2,)]
-    assert len(MIGRATIONS) == 2, "a third migration needs its own frozen text"
+    assert harness.query(file, "PRAGMA user_version") == [(3,)]
+    assert len(MIGRATIONS) == 3, "a fourth migration needs its own frozen text"
 
 
 def test_kamailio_finds_its_version_row(file: Path) -> None:
