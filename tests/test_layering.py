@@ -14,14 +14,27 @@ PACKAGE = Path(__file__).parent.parent / "msilo_lite"
 RANKS: tuple[tuple[str, ...], ...] = (
     ("__init__", "errors"),
     # values, and the rules about them
-    ("address", "delivery", "due", "schema", "lock", "phone", "pjsip", "kamailio", "rdata", "transaction"),
+    (
+        "address",
+        "delivery",
+        "due",
+        "schema",
+        "lock",
+        "phone",
+        "pjsip",
+        "kamailio",
+        "pace",
+        "pacing",
+        "rdata",
+        "transaction",
+    ),
     ("policy", "words", "message", "scheduler", "views", "digest"),
     # text of a request, rows of a file, words for a person
     ("wire", "rows", "reasons", "engine", "hook", "presence"),
     ("datagram",),
     ("udp",),
     # what a request asks for, what a replay looks like; the edges
-    ("pseudo", "control", "compose", "registration", "statements", "agent", "dialog", "extension"),
+    ("pseudo", "control", "compose", "registration", "statements", "agent", "dialog", "extension", "lookup"),
     # the file as the daemon sees it, and as the commands do
     ("parameters", "bindings", "store", "inbox", "subscription", "asker"),
     # the box
@@ -48,7 +61,7 @@ FOREIGN = {
     "typer": {"app", "commands", "intake", "options"},
     "dateparser": {"words"},
     "sipmessage": {"address", "phone"},
-    "pydantic": {"config", "parameters", "sources"},
+    "pydantic": {"config", "pacing", "parameters", "sources"},
     "pydantic_settings": {"config", "sources"},
     "platformdirs": {"config"},
 }
@@ -56,7 +69,7 @@ NOT_PURE = {"asyncio", "fcntl", "logging", "os", "random", "secrets", "select", 
             "subprocess", "tempfile", "threading", "time"}  # fmt: skip
 CORE = (
     "address", "delivery", "due", "message", "policy", "wire", "pseudo", "control", "compose", "registration",
-    "bindings", "reasons", "scheduler", "silo", "notice", "ways", "lanes", "replay", "terms", "kamailio",
+    "bindings", "reasons", "pace", "scheduler", "silo", "notice", "ways", "lanes", "replay", "terms", "kamailio",
     "digest", "presence", "dialog", "subscription", "watch", "extension", "datagram", "transaction",
 )  # fmt: skip
 MODULES = sorted(file for file in PACKAGE.rglob("*.py") if file.parent == PACKAGE or file.stem != "__init__")

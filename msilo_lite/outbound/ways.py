@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..box.delivery import Hop
-from ..sip.address import Aor, is_literal, next_host, uri_in
+from ..sip.address import Aor, is_literal, next_hop, next_host
 from .bindings import Bindings
 from .compose import hidden_route
 
@@ -47,7 +47,9 @@ class Ways:
         self._proxy = proxy
         self._extra = extra
         self._hop = hop or (lambda _: NOTHING_KNOWN)
-        self._proxy_hop = self._hop(next_host(proxy)) if proxy else NOTHING_KNOWN
+        self._next = next_host(proxy) if proxy else ""
+        self._proxy_hop = self._hop(self._next) if is_literal(self._next) else None
+        "What is known of the proxy; None: its name may mean another address each time."
 
     def to(self, owner: Aor, now: float, target: str = "") -> Way | str:
         """The way to an owner, or why there is none; `target`: a Request-URI that was asked for."""
@@ -55,10 +57,11 @@ class Ways:
         extra = contact.extra if contact and self._asks else self._extra
         if self._proxy:
             route = hidden_route(self._proxy)
-            return Way(target or owner.uri, (route,), by_proxy=True, extra=extra, hop=self._proxy_hop)
+            hop = self._proxy_hop or self._hop(self._next)
+            return Way(target or owner.uri, (route,), by_proxy=True, extra=extra, hop=hop)
         if contact is None:
             return NO_WAY
-        host = next_host(uri_in(contact.path[0]) if contact.path else contact.uri)
+        host = next_host(next_hop(contact.path[0]) if contact.path else contact.uri)
         if not is_literal(host):  # PJSIP would look it up on our only thread
             return f"its Contact leads to the host name {host}, which only an outbound_proxy can reach"
         return Way(contact.uri, contact.path, by_proxy=False, extra=extra, hop=self._hop(host.strip("[]")))

@@ -19,6 +19,7 @@ from ..box.delivery import Hop, Trust
 from ..box.due import zone_of
 from ..errors import ConfigError
 from ..sip.address import Endpoint, parse_uri
+from .pacing import Pacing
 from .parameters import Parameters, sip_uri
 
 APP = "msilo-lite"
@@ -70,7 +71,7 @@ class Peer(BaseModel):
         return f"{self.address}{' with control' if self.control else ''}"
 
 
-class Config(Parameters):
+class Config(Pacing, Parameters):
     """All settings: those of msilo, and ours."""
 
     bind: Listed = Field(

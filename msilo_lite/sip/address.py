@@ -17,6 +17,7 @@ import sipmessage
 
 from ..errors import BadRequest
 
+URI = sipmessage.URI
 USER_SAFE = "-_.!~*'()&=+$,;?/"
 "What a user part may hold without escapes (RFC 3261 25.1, user-unreserved)."
 _QUOTED = re.compile(r'\s*"(?:[^"\\]|\\.)*"')
@@ -181,12 +182,6 @@ def _name_addr(text: str, tel: bool) -> tuple[str, str]:
     return f"{name} <{uri}>".strip(), uri
 
 
-@lru_cache(maxsize=1024)
-def uri_in(text: str) -> str:
-    """The URI in an address that repeats, such as a Route. Raises BadRequest as `parse_address` does."""
-    return parse_address(text).uri
-
-
 def split_list(value: str) -> list[str]:
     """The items of a comma-separated header value; commas in quotes and angle brackets do not count."""
     return [item.strip() for item in _LIST_ITEM.findall(value) if item.strip()]
@@ -219,11 +214,23 @@ def same_uri(a: str, b: str) -> bool:
     )
 
 
+@lru_cache(maxsize=1024)
+def next_hop(route: str) -> str:
+    """The URI of a Route value. Raises BadRequest (400) where there is none."""
+    return parse_address(route).uri
+
+
 @lru_cache(maxsize=4096)
 def next_host(uri: str) -> str:
     """The host that a request to this URI is sent to, without brackets: `maddr` before the host (RFC 3261 19.1.1)."""
     parsed = parse_uri(uri)
     return (parsed.parameters.get("maddr") or parsed.host).strip("[]")
+
+
+def host_port(uri: str) -> int:
+    """The port that a request to this URI is sent to (RFC 3261 19.1.2)."""
+    parsed = parse_uri(uri)
+    return parsed.port or (5061 if parsed.scheme == "sips" else 5060)
 
 
 @lru_cache(maxsize=4096)

@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from ..errors import BadRequest
-from .address import is_literal, parse_uri, uri_in
+from .address import is_literal, next_hop, parse_uri
 from .wire import COMPACT, Outgoing, octets
 
 COOKIE = b"z9hG4bK"
@@ -122,7 +122,7 @@ def address_of(uri: str) -> tuple[str, int] | None:
     return found.host.strip("[]"), found.port or SIP_PORT
 
 
-def next_hop(message: Outgoing) -> tuple[str, int] | None:
+def plain_hop(message: Outgoing) -> tuple[str, int] | None:
     """Where a plain request goes; None where PJSIP has to find out, or may choose another transport."""
     if message.method != "MESSAGE" or message.to_tag or (message.ctype and not message.body):
         return None
@@ -134,7 +134,7 @@ def next_hop(message: Outgoing) -> tuple[str, int] | None:
 @lru_cache(maxsize=1024)
 def _hop_of_route(route: str) -> tuple[str, int] | None:
     """Of a loose router (RFC 3261 16.12)."""
-    uri = uri_in(route)
+    uri = next_hop(route)
     return address_of(uri) if "lr" in {name.lower() for name in parse_uri(uri).parameters} else None
 
 

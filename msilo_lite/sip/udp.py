@@ -13,7 +13,7 @@ from collections.abc import Callable
 from time import monotonic
 
 from ..errors import SipError
-from .datagram import OURS, RANDOM, Asked, asked, branch_of, next_hop, request, response
+from .datagram import OURS, RANDOM, Asked, asked, branch_of, plain_hop, request, response
 from .rdata import Packet
 from .transaction import Transaction, Transactions
 from .wire import Answer, Outgoing
@@ -74,7 +74,7 @@ class Udp:
 
         Raises SipError when it cannot leave.
         """
-        to = next_hop(message)
+        to = plain_hop(message)
         number = None if to is None else self._socket_for(":" in to[0])
         if to is None or number is None:
             return False

@@ -47,7 +47,7 @@ class Scene:
         file = folder / "silo.sqlite"
         fill.fill_lite(file, fill.rows(1, each, rows), int(time.time()))
         config = Config(
-            db_url=f"sqlite:///{file}", bind=["udp:127.0.0.1:0"], domain=[wire.DOMAIN], settle=0, add_date=0
+            db_url=f"sqlite:///{file}", bind=("udp:127.0.0.1:0",), domain=(wire.DOMAIN,), settle=0, add_date=0
         )  # type: ignore[call-arg]  # the rest has defaults
         self.daemon = Daemon(config)
         self.socket = wire.datagram_socket()

@@ -107,6 +107,14 @@ class Asterisk:
         argv = [*self._argv, "-rx", line]
         return subprocess.run(argv, capture_output=True, text=True, timeout=10, check=False).stdout
 
+    def hint(self, user: str, value: str) -> None:
+        """What a user's hint looks at, from now on."""
+        file = self._etc / "extensions.conf"
+        line = f"exten => {user},hint,"
+        assert line in file.read_text()
+        file.write_text(re.sub(rf"(?m)^{re.escape(line)}.*$", line + value, file.read_text()))
+        self.command("dialplan reload")
+
     def contacts(self, user: str) -> list[str]:
         """The addresses under which the dialplan would reach a user now."""
         found = self.command(f"dialplan eval function PJSIP_DIAL_CONTACTS({user})")

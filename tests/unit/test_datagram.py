@@ -2,7 +2,7 @@
 
 import pytest
 
-from msilo_lite.sip.datagram import LARGEST, OURS, address_of, asked, branch_of, next_hop, request, response
+from msilo_lite.sip.datagram import LARGEST, OURS, address_of, asked, branch_of, plain_hop, request, response
 from msilo_lite.sip.wire import Outgoing
 
 PLAIN = (
@@ -183,8 +183,8 @@ def test_where_a_uri_leads_by_udp(uri: str, hop: tuple[str, int] | None) -> None
         ({"body": b"", "ctype": b""}, ("127.0.0.1", 5080)),
     ],
 )
-def test_the_next_hop(changed: dict[str, object], hop: tuple[str, int] | None) -> None:
-    assert next_hop(outgoing(**changed)) == hop
+def test_the_plain_hop(changed: dict[str, object], hop: tuple[str, int] | None) -> None:
+    assert plain_hop(outgoing(**changed)) == hop
 
 
 def test_the_branch_of_an_answer() -> None:
