@@ -73,6 +73,7 @@ class Lite:
             "--domain": wire.DOMAIN,
             "--trusted": "127.0.0.0/8",
             "--settle": "0",
+            "--set": "wake_rate=0",
         }
         words = [word for option in options.items() for word in option]
         command = [sys.executable, "-m", "msilo_lite", "serve", *words]
