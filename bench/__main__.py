@@ -16,6 +16,7 @@ from bench import picture, plan, report, runner
 
 NEEDED_WIDTH = 144
 DOCS = Path(__file__).resolve().parent.parent / "docs"
+PICTURE = "![Messages a second of msilo-lite and of Kamailio's msilo](bench.svg)"
 BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
 "Lines of docs/performance.md between which `--publish` writes."
 
@@ -76,7 +77,7 @@ def write_pages(run: runner.Run) -> None:
     _, end, after = rest.partition(END)
     if not (begin and end):
         raise SystemExit(f"{page} has no lines {BEGIN} and {END}")
-    page.write_text(f"{before}{BEGIN}\n\n{report.markdown(run)}\n{END}{after}", encoding="utf-8")
+    page.write_text(f"{before}{BEGIN}\n\n{PICTURE}\n\n{report.markdown(run)}\n{END}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":
