@@ -294,9 +294,10 @@ class Boxes:
         """A file with `waiting` rows of others, and so many for each of so many users; not to be written to."""
         key = target.key, waiting, users, each
         if key not in self.made:
+            base = self.of(target, waiting) if waiting and users else None
             file = self.place / f"{len(self.made)}.sqlite"
-            if waiting and users:
-                shutil.copyfile(self.of(target, waiting), file)
+            if base:
+                shutil.copyfile(base, file)
                 target.fill(file, users, each, 0)
             else:
                 target.fill(file, users, each, waiting)

@@ -52,6 +52,8 @@ LAZY = 0.02
 "Seconds a settled delivery may wait for a commit that somebody else needs; a crash in them repeats a message."
 BROKEN_PAUSE = 1.0
 "Seconds until the next try to write what nobody waits for, after the disk refused."
+SLOW_DISK, GATHER_SHARE, GATHER_MOST = 0.01, 20, 0.005
+"Seconds of a commit from which on the loop gathers first; its share of the commit's time, and the most in seconds."
 LAZY_MOST = 64
 "Settled deliveries that are committed without waiting."
 IDLE_MS = 100
@@ -108,6 +110,8 @@ class Daemon:
         self._ended: list[tuple[int, Answer]] = []
         self._to_answer: list[tuple[int, int, Headers]] = []
         self._last_commit = time.monotonic()
+        self._took = 0.0
+        "Seconds of the last commit."
         self._broken_until = 0.0
         self._trusts = lru_cache(maxsize=1024)(self._is_trusted)
         self.stopping = False
@@ -188,6 +192,7 @@ class Daemon:
     def turn(self, wait: int = IDLE_MS) -> None:
         """One turn of the loop; waits up to `wait` milliseconds for something to do."""
         self.agent.poll(self._patience(wait), REQUESTS_A_TURN)
+        self._gather()
         now = self._clock()
         self._take_requests(now)
         for token, answer in self._drain_ended():
@@ -200,6 +205,14 @@ class Daemon:
             self._give_up(error, int(now))
         self._commit(int(now))
         self._hook.work()
+
+    def _gather(self) -> None:
+        """Where a commit takes long, wait a moment for those about to come: else they wait for the whole of the next."""
+        end = time.monotonic() + min(self._took / GATHER_SHARE, GATHER_MOST)
+        seen = 0
+        while seen < len(self._inbox) < REQUESTS_A_TURN and self._took > SLOW_DISK and time.monotonic() < end:
+            seen = len(self._inbox)
+            self.agent.poll(1, REQUESTS_A_TURN)
 
     def _patience(self, wait: int) -> int:
         """Milliseconds until there is surely something to do."""
@@ -271,6 +284,7 @@ class Daemon:
         waited_for = bool(force or self._to_answer or turn.claimed)
         if not waited_for and (self._resting or not (turn.urgent or self._overdue(turn))):
             return
+        begun = time.monotonic()
         try:
             fresh = self._silo.commit(now)
         except StoreError as error:
@@ -278,6 +292,7 @@ class Daemon:
             return
         finally:
             self._last_commit = time.monotonic()
+            self._took = self._last_commit - begun
         answers, self._to_answer = self._to_answer, []
         for handle, status, headers in answers:
             self.agent.answer(handle, status, headers)
