@@ -13,7 +13,7 @@ from ..box.store import Store
 from ..errors import SipError
 from ..outbound.compose import hidden_route
 from ..settings.config import Config
-from ..sip.address import Aor, Endpoint, parse_uri
+from ..sip.address import Aor, Endpoint, next_host, parse_uri
 from ..sip.asker import Asker
 from ..sip.wire import Answer, Outgoing, Request
 from .extension import Extension
@@ -56,19 +56,28 @@ class Liaison:
         "When we began to leave; None: we have not."
         self._last = 0
         "Token of the REGISTER that ends the registration, until it is answered."
-        routes = (hidden_route(config.outbound_proxy),) if config.outbound_proxy else ()
-        towards = config.registrar or config.outbound_proxy
-        if towards is None or not (config.registrar or config.watch != "off"):
+        self._towards = config.registrar or config.outbound_proxy or ""
+        self._begins = config if config.registrar or (self._towards and config.watch != "off") else None
+        "Until it is known by which of our addresses the PBX reaches us; None: it is, or nothing is wanted of the PBX."
+        self._listening = listening
+        self._begin()
+
+    def _begin(self) -> None:
+        """Begin as soon as the PBX has an address."""
+        config = self._begins
+        address = self._asker.address_of(next_host(self._towards)) if config else None
+        if config is None or address is None:
             return
-        place = reachable(listening, towards)
-        contact = f"sip:{config.user or 'msilo-lite'}@{place}"
-        me = f"sip:{config.user}@{parse_uri(towards).host}" if config.user else contact
+        self._begins = None
+        contact = f"sip:{config.user or 'msilo-lite'}@{reachable(self._listening, address)}"
+        me = f"sip:{config.user}@{parse_uri(self._towards).host}" if config.user else contact
         if config.registrar:
             straight = (hidden_route(config.registrar),)
             self._extension = Extension(
                 f"sip:{parse_uri(config.registrar).host}", me, contact, straight, config.register_expires, _fresh
             )
         if config.watch != "off":
+            routes = (hidden_route(config.outbound_proxy),) if config.outbound_proxy else ()
             self._watches = Watches(config.watch, me, contact, routes, config.watch_most, fresh=_fresh)
 
     def tick(self, now: float) -> None:
@@ -76,6 +85,7 @@ class Liaison:
         if 0 <= self._next - now <= TICK:
             return
         self._next = now + TICK
+        self._begin()
         if self._extension and (request := self._extension.tick(now)):
             self._send(self._extension.token, request, now)
         if self._watches:
@@ -140,6 +150,8 @@ class Liaison:
     def facts(self) -> dict[str, object]:
         """For `status`."""
         found: dict[str, object] = {}
+        if self._begins and self._begins.registrar:
+            found["extension"] = f"not registered: {next_host(self._towards)} has no address now"
         if self._extension:
             found["extension"] = self._extension.words
         if self._watches:
@@ -147,9 +159,8 @@ class Liaison:
         return found
 
 
-def reachable(listening: tuple[Endpoint, ...], uri: str) -> str:
-    """The address, as host:port of a URI, under which the host of a URI reaches us: for Contact headers."""
-    host = parse_uri(uri).host.strip("[]")
+def reachable(listening: tuple[Endpoint, ...], host: str) -> str:
+    """The address, as host:port of a URI, under which an IP address reaches us: for Contact headers."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     same = [one for one in listening if (":" in one.host) == (":" in host)] or list(listening)
     chosen = same[0]

@@ -50,6 +50,10 @@ class Asker:
             del self._open[token]
             raise
 
+    def address_of(self, host: str) -> str | None:
+        """The IP address of a host; None where it is not known, or not yet."""
+        return self._lookup.address(host)
+
     def _is_ours(self, message: Outgoing) -> bool:
         """Whether it goes to our own PBX."""
         hop = next_hop(message.routes[0]) if message.routes else message.target

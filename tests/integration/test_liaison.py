@@ -21,6 +21,10 @@ class Pbx:
 
     def __init__(self) -> None:
         self.asked: list[tuple[int, Outgoing]] = []
+        self.names = {"pbx.lan": ""}
+
+    def address_of(self, host: str) -> str | None:
+        return self.names.get(host, host) or None
 
     def send(self, token: int, request: Outgoing) -> None:
         self.asked.append((token, request))
@@ -42,9 +46,9 @@ def store(tmp_path: Path) -> Iterator[Store]:
         yield one
 
 
-def liaison(store: Store, pbx: Pbx, most: int = 100) -> Liaison:
-    config = Config.model_validate({"outbound_proxy": "sip:127.0.0.1:5060", "watch": "presence"})
-    return Liaison(config, pbx, store, (Endpoint("127.0.0.1", 5070),), most)  # type: ignore[arg-type]  # a double
+def liaison(store: Store, pbx: Pbx, most: int = 100, proxy: str = "127.0.0.1", bind: str = "127.0.0.1") -> Liaison:
+    config = Config.model_validate({"outbound_proxy": f"sip:{proxy}", "watch": "presence"})
+    return Liaison(config, pbx, store, (Endpoint(bind, 5070),), most)  # type: ignore[arg-type]  # a double
 
 
 def pass_time(one: Liaison, pbx: Pbx, start: int, seconds: int) -> set[str]:
@@ -88,3 +92,16 @@ def test_more_users_than_are_looked_at_take_turns_too(store: Store) -> None:
     assert pages[0] == {*everybody[:20]}
     assert pages[1] >= {*everybody[21:40]}
     assert set().union(*pages) == {*everybody}
+
+
+def test_it_begins_when_the_name_of_the_pbx_has_an_address(store: Store) -> None:
+    """Only then is it known by which of our addresses the PBX reaches us: it stands in Contact."""
+    store.write(Turn(new=[message(BOB)]), NOW)
+    pbx = Pbx()
+    one = liaison(store, pbx, proxy="pbx.lan", bind="0.0.0.0")
+    assert pass_time(one, pbx, NOW, 5) == set()
+    pbx.names["pbx.lan"] = "127.0.0.9"
+    one.tick(NOW + 6)
+    ((_, request),) = pbx.asked
+    assert dict(request.headers)[b"Contact"] == b"<sip:msilo-lite@127.0.0.1:5070>"
+    assert request.routes == ("<sip:pbx.lan;lr;hide>",)

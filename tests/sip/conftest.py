@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -67,7 +68,7 @@ def handset(ends: ExitStack) -> PickUpHandset:
 def start_asterisk(tmp_path: Path, ends: ExitStack) -> StartAsterisk:
     """Start the example Asterisk with the silo at that address; None: the silo registers as an extension."""
 
-    def start(silo: Address | None, **more: int) -> Asterisk:
+    def start(silo: Address | None, **more: Any) -> Asterisk:
         return ends.enter_context(closing(Asterisk(tmp_path, silo, **more))).start()
 
     return start

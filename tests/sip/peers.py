@@ -30,6 +30,7 @@ HERE = Path(__file__).parent
 SCENARIOS = HERE / "scenarios"
 ROOT = HERE.parent.parent
 BARESIP_MODULES = (Path("/usr/lib/baresip/modules"), Path("/usr/lib/x86_64-linux-gnu/baresip/modules"))
+KAMAILIO_MODULES = ("lib*/kamailio/modules", "lib/*/kamailio/modules", "local/lib*/kamailio/modules")
 KAMAILIO_TABLES = Path("/usr/share/kamailio/db_sqlite")
 KAMAILIO_CFG = ROOT / "examples" / "kamailio" / "kamailio.cfg"
 
@@ -270,6 +271,8 @@ class Kamailio:
 
     def with_reg_event(self) -> "Kamailio":
         """Before the start: it tells the silo who is registered (RFC 3680), and sends no copies of REGISTERs."""
+        if not any(found for place in KAMAILIO_MODULES for found in Path("/usr").glob(f"{place}/pua_reginfo.so")):
+            missing("no pua_reginfo.so (apt-get install kamailio-presence-modules)")
         database = self._folder / "presence.sqlite"
         with closing(sqlite3.connect(database)) as file:
             for table in ("standard", "presence"):

@@ -18,7 +18,7 @@ from .phone import Phone, Seen
 pytestmark = pytest.mark.sip
 
 BOB = "bob@home.lan"
-MESSAGES = 30
+MESSAGES = 20
 SILENCES = 2
 "Times one message may meet silence: after the third it would let the next one pass, in case it is this one alone."
 
