@@ -207,7 +207,7 @@ class Daemon:
         self._hook.work()
 
     def _gather(self) -> None:
-        """Where a commit takes long, wait a moment for those about to come: else they wait for the whole of the next."""
+        """Where a commit takes long, wait a moment for those about to come: they would wait for all of the next one."""
         end = time.monotonic() + min(self._took / GATHER_SHARE, GATHER_MOST)
         seen = 0
         while seen < len(self._inbox) < REQUESTS_A_TURN and self._took > SLOW_DISK and time.monotonic() < end:
