@@ -26,6 +26,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
         "pace",
         "pacing",
         "rdata",
+        "binding",
         "transaction",
     ),
     ("policy", "words", "message", "scheduler", "views", "digest"),
@@ -55,7 +56,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
 RANK = {name: number for number, names in enumerate(RANKS) for name in names}
 FOREIGN = {
     "ctypes": {"pjsip", "agent", "rdata"},
-    "pjsua2": {"agent"},
+    "pjsua2": {"binding"},
     "sqlalchemy": {"schema", "rows", "engine", "statements", "inbox"},
     "rich": {"views"},
     "typer": {"app", "commands", "intake", "options"},
@@ -135,7 +136,7 @@ def test_only_views_prints_and_only_the_edge_logs() -> None:
                 if isinstance(node, ast.Name) and node.id == "print"}  # fmt: skip
     logging = {file.stem for file in MODULES if ("logging", False) in imports(file)}
     assert printing == set()
-    assert logging == {"courier", "daemon", "hook", "liaison", "reception", "serving", "agent", "upkeep"}
+    assert logging == {"courier", "daemon", "hook", "liaison", "reception", "serving", "agent", "binding", "upkeep"}
 
 
 @pytest.mark.parametrize("file", MODULES, ids=lambda file: file.stem)

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from ..errors import BadRequest, SipError
 from .address import Endpoint, parse_address, parse_uri
+from .binding import load_binding, log_writer
 from .pjsip import (
     MSG_DATA_SIZE,
     SEND_DONE,
@@ -37,7 +38,6 @@ from .udp import Udp
 from .wire import Answer, Incoming, Outgoing, octets
 
 log = logging.getLogger(__name__)
-pjsip_log = logging.getLogger("msilo_lite.pjsip")
 
 OURS = frozenset({b"MESSAGE", b"REGISTER", b"OPTIONS", b"NOTIFY"})
 "Methods handed to the listener."
@@ -64,24 +64,11 @@ class Listener(Protocol):
         """A request that gets no further, with the name of the counter it belongs to."""
 
 
-def _load_binding() -> tuple[Any, Any]:
-    """pjsua2 and its extension module; imported late, because it costs 50 ms and 20 MB."""
-    try:
-        import pjsua2
-        from pjsua2 import _pjsua2
-    except ImportError as error:
-        raise SipError(
-            f"the pjsua2 binding cannot be loaded ({error}); it has wheels for Linux x86_64 and macOS, "
-            "elsewhere build PJSIP 2.15.1's own SWIG binding"
-        ) from error
-    return pjsua2, _pjsua2
-
-
 class Agent:
     """A SIP user agent on one or more UDP addresses. Raises SipError from the constructor and from `send`."""
 
     def __init__(self, binds: tuple[Endpoint, ...], listener: Listener, user_agent: str) -> None:
-        self._pj, extension = _load_binding()
+        self._pj, extension = load_binding()
         self._listener = listener
         self._api = CApi(extension, "pjsua2")
         self._api.pj_log_set_level(0)  # libCreate() prints before any level can be configured
@@ -89,6 +76,8 @@ class Agent:
         self._sending: int | None = None
         self._early: Answer | None = None
         self._heard = 0
+        self._sent_by: dict[Endpoint, str] = {}
+        "What a Via says of a transport."
         self._udp = Udp(lru_cache(maxsize=700)(lambda status: status_phrase(self._api, status)), user_agent)
         self.packets = Packets(self._copied, self._udp.transports)
         self._start(user_agent)
@@ -97,12 +86,14 @@ class Agent:
         except SipError:
             self.close()
             raise
+        for bound, (selector, _) in self._transports:
+            self._share(bound, selector)
         self.listening = tuple(endpoint for endpoint, _ in self._transports)
         "The bound addresses, in the order asked for, with their ports."
 
     def _start(self, user_agent: str) -> None:
         pj = self._pj
-        self._log_writer = _log_writer(pj)
+        self._log_writer = log_writer(pj)
         config = pj.EpConfig()
         config.uaConfig.threadCnt = 0
         config.uaConfig.mainThreadOnly = True
@@ -147,10 +138,14 @@ class Agent:
             ) from error
         selector = ctypes.create_string_buffer(64)
         self._api.pjsua_init_tpselector(owner.getId(), selector)
-        transport, descriptor = selected_socket(self._api, selector)
         name = Endpoint(info.localName.rpartition(":")[0].strip("[]"), port)  # what PJSIP writes into a Via
-        self._udp.add(transport, os.dup(descriptor), str(name).partition(":")[2])
+        self._sent_by[bound] = str(name).partition(":")[2]
         return bound, (selector, owner)
+
+    def _share(self, bound: Endpoint, selector: Any) -> None:
+        """Let plain answers and requests leave by the socket of a transport."""
+        transport, descriptor = selected_socket(self._api, selector)
+        self._udp.add(transport, os.dup(descriptor), self._sent_by[bound])
 
     # -- in ----------------------------------------------------------------------------------------------------------
     def poll(self, wait: int, most: int) -> None:
@@ -350,14 +345,3 @@ class Agent:
         """Stop PJSIP; nothing may be called afterwards."""
         self._udp.close()
         self._endpoint.libDestroy(self._pj.PJSUA_DESTROY_NO_NETWORK)
-
-
-def _log_writer(pj: Any) -> Any:
-    """PJSIP's log into `logging`: the first line only, since what follows may be a whole request with its body."""
-
-    class Writer(pj.LogWriter):  # type: ignore[misc]
-        def write(self, entry: Any) -> None:
-            levels = {1: logging.ERROR, 2: logging.WARNING, 3: logging.INFO}
-            pjsip_log.log(levels.get(entry.level, logging.DEBUG), "%s", entry.msg.partition("\n")[0].strip())
-
-    return Writer()
