@@ -18,6 +18,8 @@ from .rdata import Packet
 from .transaction import Transaction, Transactions
 from .wire import Answer, Outgoing
 
+BUFFER = 4 << 20
+"Bytes asked for in front of a socket, so that a burst waits and is not lost: every phone of a PBX after its restart."
 PATIENCE_MS = 50
 "Milliseconds to wait for room in a full send buffer."
 
@@ -40,7 +42,10 @@ class Udp:
     def add(self, transport: int, descriptor: int, sent_by: str) -> None:
         """PJSIP has opened a socket; `sent_by`: host and port that a Via names."""
         self.transports[transport] = len(self._sockets)
-        self._sockets.append((socket.socket(fileno=descriptor), sent_by.encode()))
+        shared = socket.socket(fileno=descriptor)
+        for buffer in (socket.SO_RCVBUF, socket.SO_SNDBUF):  # the kernel gives as much of it as it allows
+            shared.setsockopt(socket.SOL_SOCKET, buffer, BUFFER)
+        self._sockets.append((shared, sent_by.encode()))
 
     # -- answers -----------------------------------------------------------------------------------------------------
     def asked(self, packet: Packet) -> int:
