@@ -20,7 +20,7 @@ def scene(folder: Path, name: str, rows: int, each: int = 0) -> dict[str, Any]:
     folder.mkdir()
     command = [sys.executable, "-m", "tests.integration.turns", name, str(folder), str(rows), str(each)]
     ended = subprocess.run(
-        command, cwd=harness.ROOT, env=harness.environment(folder), capture_output=True, timeout=100, check=False
+        command, cwd=harness.ROOT, env=harness.environment(folder), capture_output=True, timeout=240, check=False
     )
     assert ended.returncode == 0, ended.stderr.decode()
     found: dict[str, Any] = json.loads(ended.stdout)
@@ -71,6 +71,8 @@ def test_a_replayed_message_is_three_statements(tmp_path: Path) -> None:
     assert pages <= 320 / 64 + 4  # and a look for what is over
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_an_inbox_of_any_size_takes_the_same_memory(tmp_path: Path) -> None:
     small, large = (scene(tmp_path / str(each), "memory", 0, each)["peak"] for each in (1000, 20_000))
     assert large <= small + 2_000_000

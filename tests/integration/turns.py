@@ -16,7 +16,7 @@ from bench import fill, wire
 from msilo_lite.daemon import Daemon
 from msilo_lite.settings.config import Config
 
-DEADLINE = 60.0
+DEADLINE = 200.0
 
 
 @dataclass(slots=True)
