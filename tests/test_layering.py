@@ -14,35 +14,23 @@ PACKAGE = Path(__file__).parent.parent / "msilo_lite"
 RANKS: tuple[tuple[str, ...], ...] = (
     ("__init__", "errors"),
     # values, and the rules about them
-    (
-        "address",
-        "delivery",
-        "due",
-        "schema",
-        "lock",
-        "phone",
-        "pjsip",
-        "kamailio",
-        "pace",
-        "pacing",
-        "rdata",
-        "binding",
-        "transaction",
-    ),
+    ("address", "delivery", "due", "schema", "lock", "pjsip", "kamailio", "fragments", "pace", "pacing"),
+    ("rdata", "binding", "transaction"),
     ("policy", "words", "message", "scheduler", "views", "digest"),
     # text of a request, rows of a file, words for a person
     ("wire", "rows", "reasons", "engine", "hook", "presence"),
     ("datagram",),
     ("udp",),
     # what a request asks for, what a replay looks like; the edges
+    ("phone", "verdicts", "echoes"),
     ("pseudo", "control", "compose", "registration", "statements", "agent", "dialog", "extension", "lookup"),
     # the file as the daemon sees it, and as the commands do
     ("parameters", "bindings", "store", "inbox", "subscription", "asker"),
     # the box
     ("config", "silo", "notice", "api", "transfer", "watch"),
-    ("sources", "ways", "terms", "setup", "liaison"),
-    ("lanes",),
-    ("replay",),
+    ("sources", "ways", "terms", "liaison"),
+    ("lanes", "recipe", "enquiry"),
+    ("replay", "setup", "online"),
     # the parts meet
     ("reception", "checks", "options"),
     ("courier", "upkeep", "demo"),
@@ -71,7 +59,7 @@ NOT_PURE = {"asyncio", "fcntl", "logging", "os", "random", "secrets", "select", 
 CORE = (
     "address", "delivery", "due", "message", "policy", "wire", "pseudo", "control", "compose", "registration",
     "bindings", "reasons", "pace", "scheduler", "silo", "notice", "ways", "lanes", "replay", "terms", "kamailio",
-    "digest", "presence", "dialog", "subscription", "watch", "extension", "datagram", "transaction",
+    "digest", "presence", "dialog", "subscription", "watch", "extension", "echoes", "datagram", "transaction",
 )  # fmt: skip
 MODULES = sorted(file for file in PACKAGE.rglob("*.py") if file.parent == PACKAGE or file.stem != "__init__")
 FILE = {file.stem: file for file in MODULES}

@@ -162,9 +162,16 @@ class Inbox:
 
     def daemon(self) -> dict[str, Any]:
         """What the daemon said of itself when it started last."""
+        return dict(self._told("daemon") or {})
+
+    def echoes(self) -> list[dict[str, Any]]:
+        """The messages of `check` that reached the daemon last."""
+        return list(self._told("echoes") or [])
+
+    def _told(self, name: str) -> Any:
         with translated("cannot read"):
-            found = self._c.execute(sa.select(daemon.c.value).where(daemon.c.name == "daemon")).scalar()
-        return dict(json.loads(found)) if found else {}
+            found = self._c.execute(sa.select(daemon.c.value).where(daemon.c.name == name)).scalar()
+        return json.loads(found) if found else None
 
     # -- writing -----------------------------------------------------------------------------------------------------
     def ask(self, verb: str, owner: Aor, now: int, most: int = 0) -> int:
