@@ -5,7 +5,8 @@ The story of a message, folder by folder: in `sip`, `agent` hears it and `wire` 
 sender that nobody was there. In `pbx`, `registration` or `watch` sees its owner come back. In `outbound`, `scheduler`
 waits a moment, `replay` opens a lane, `ways` knows where it goes, `compose` dresses it, and `agent` sends it; what is
 plain leaves by the short way of `udp`. What a Kamailio would say in its script, `control` in `settings` reads from a
-request, `intake` in `cli` from a person, and `api` from a program.
+request, `intake` in `cli` from a person, and `api` from a program. Between two turns, `service` has the parts take over
+another configuration (`rules`) and tells `systemd` how it is.
 """
 
 from importlib.metadata import PackageNotFoundError, version

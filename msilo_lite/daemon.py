@@ -12,16 +12,17 @@ import os
 import secrets
 import time
 from collections.abc import Callable
-from functools import lru_cache
-from ipaddress import ip_address
 from socket import AF_INET, AF_INET6
 
 from . import __version__
+from .allowance import Allowance
 from .box.delivery import Hop
 from .box.message import Turn
 from .box.silo import Places, Silo
 from .box.store import Store
 from .errors import Refused, SipError, StoreError
+from .gatekeeper import Gatekeeper
+from .governed import Governed
 from .outbound.bindings import USUAL_CONTACT, Bindings
 from .outbound.compose import replay
 from .outbound.courier import Courier
@@ -32,6 +33,7 @@ from .outbound.scheduler import Scheduler
 from .outbound.ways import NO_WAY, Ways
 from .pbx.liaison import Liaison
 from .reception import Headers, Reception
+from .rules import Rules
 from .settings.config import Config
 from .settings.terms import dress_of, extra_lines, extra_of, policy_of, reading_of
 from .sip import wire
@@ -65,15 +67,14 @@ REMIND_TICK = 1
 "Seconds between two looks for due reminders where send_time is 0: those of the commands are sent all the same."
 
 
-class Daemon:
+class Daemon(Governed):
     """All parts on one file. Raises SipError and StoreError from the constructor."""
 
     def __init__(self, config: Config, clock: Callable[[], float] = time.time, *, serving: bool = True) -> None:
         """`serving`: deliver to everybody who can be reached; otherwise only to whom a command names."""
         self._config = config
         self._clock = clock
-        self._networks = config.networks
-        self._store = Store(config.db_file, config.names)
+        self._store = Store(config.db_file, config.names, counted=config.caps.counted, served=serving)
         interrupted = self._store.recover()
         self.agent = Agent(config.endpoints, self, USER_AGENT)
         self._dress = dress_of(config, USER_AGENT)
@@ -83,7 +84,11 @@ class Daemon:
         for uri in pbx:
             self._lookup.first(next_host(uri))
         room = 0 if proxy else USUAL_CONTACT
-        self._silo = Silo(self._store, policy_of(config), places, self._dress, room, reading_of(config))
+        self._gate = Gatekeeper(config, lambda uri: self._silo.places.aor(uri))
+        self._allowance = Allowance(config, self._store)
+        self._silo = Silo(
+            self._store, policy_of(config), places, self._dress, room, reading_of(config), self._allowance.quota
+        )
         self._bindings = Bindings(self._store.contacts())
         troubled = {one.owner: one for one in self._store.recipients()}
         extra = extra_of(config)
@@ -97,11 +102,13 @@ class Daemon:
         self._asker = Asker(self.agent, credentials, pbx, self._lookup)
         self._liaison = Liaison(config, self._asker, self._store, self.listening)
         self._reception = Reception(
-            config, self._silo, self._bindings, self._replay, self._scheduler, self._liaison.notified
+            config, self._silo, self._bindings, self._replay, self._scheduler, self._liaison.notified, self._gate
         )
         self._hook = Hook(config.store_hook)
         self._courier = Courier(self._asker, self._hook, lambda name: self._silo.turn.count(name))
         self._upkeep = Upkeep(config, self._store, self._silo, self._replay, self._bindings, self._reception)
+        rules = Rules(self._silo, self._replay, ways, self._scheduler, self._hook)
+        self.parts = [self, rules, self._gate, self._allowance, self._reception, self._upkeep]
         self._serving = serving
         stranded = [one.owner for one in troubled.values() if one.reason == NO_WAY] if proxy else []
         for owner in (*interrupted, *stranded):  # a proxy was set meanwhile
@@ -113,7 +120,6 @@ class Daemon:
         self._took = 0.0
         "Seconds of the last commit."
         self._broken_until = 0.0
-        self._trusts = lru_cache(maxsize=1024)(self._is_trusted)
         self.stopping = False
         self._started = int(clock())
         self._told = ""
@@ -139,6 +145,7 @@ class Daemon:
             "listening": [str(one) for one in self.listening],
             "trusted": list(self._config.trusted),
             "outbound_proxy": self._config.outbound_proxy,
+            "configuration": self.configured,
             **self._liaison.facts(),
         }
         words = json.dumps(facts)
@@ -147,13 +154,9 @@ class Daemon:
             self._told = words
 
     # -- the edge calls ----------------------------------------------------------------------------------------------
-    def trusts(self, host: str) -> bool:
-        """Whether requests from this IP address are served."""
-        return self._trusts(host)
-
-    def _is_trusted(self, host: str) -> bool:
-        address = ip_address(host)
-        return any(address in network for network in self._networks)
+    def hears(self, host: str) -> bool:
+        """Whether requests from this IP address are worth a look."""
+        return self._gate.hears(host)
 
     def received(self, request: Incoming) -> None:
         """A request arrived: it is answered in this turn."""
@@ -175,10 +178,11 @@ class Daemon:
         self._silo.turn.count(reason)
 
     # -- the loop ----------------------------------------------------------------------------------------------------
-    def run(self) -> None:
-        """Serve until `stopping` is set, then wait for the answers that are due."""
+    def run(self, between: Callable[[], None] = lambda: None) -> None:
+        """Serve until `stopping` is set, then wait for the answers that are due; `between` follows each turn."""
         while not self.stopping:
             self.turn()
+            between()
         deadline = time.monotonic() + GRACE_SECONDS
         if self._replay.in_flight:
             words = "stopping: up to %d s for the answers to %d replays; a second signal ends it now, nothing is lost"
@@ -186,6 +190,7 @@ class Daemon:
         self._replay.stop(int(self._clock()), self._scheduler.settling())
         while (self._liaison.parting(self._clock()) or self._replay.in_flight) and time.monotonic() < deadline:
             self.turn()
+            between()
         self.turn(0)
         self._commit(int(self._clock()), force=True)
 
@@ -246,8 +251,8 @@ class Daemon:
                 self.agent.answer(incoming.handle, 500)
 
     def _refuse(self, incoming: Incoming, refusal: Refused) -> None:
-        self._silo.turn.count(f"refused_{refusal.status}")
-        log.info("%s:%d refused %d: %s", incoming.host, incoming.port, refusal.status, refusal.reason)
+        self._silo.turn.count(refusal.counter)
+        self._gate.note(incoming, refusal, self._clock())
         self.agent.answer(incoming.handle, refusal.status, refusal.headers)
 
     # -- time --------------------------------------------------------------------------------------------------------
@@ -341,7 +346,7 @@ class Daemon:
         way = send.way
         host = next_host(next_hop(way.routes[0]) if way.routes else way.target)
         address = self._lookup.address(host)
-        trusted = address is not None and self.trusts(address)
+        trusted = address is not None and self._gate.trusts(address)
         # a Call-ID of its own for each attempt: some agents never answer one that they have answered already
         call_id = f"{secrets.token_hex(12)}@msilo-lite"
         outgoing = replay(

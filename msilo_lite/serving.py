@@ -13,7 +13,9 @@ from types import FrameType
 from .box.lock import sole_user
 from .cli.views import serving
 from .daemon import Daemon
+from .service import Service
 from .settings.sources import Loaded
+from .systemd import Notifier
 
 GARBAGE = 20_000
 "Objects between two looks of the garbage collector; a full turn makes a few thousand, which end with it."
@@ -22,31 +24,55 @@ GARBAGE = 20_000
 def serve(loaded: Loaded) -> None:
     """Serve until SIGTERM or SIGINT. Raises InUse, SipError or StoreError when it cannot start."""
     config = loaded.config
+    notifier = Notifier()
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # there is nothing to read again yet
     logging.basicConfig(
         level=config.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     with sole_user(config.db_file):
         daemon = Daemon(config)
-        _obey_signals(daemon)
+        service = Service(daemon, loaded, notifier)
+        _obey_signals(daemon, service)
         try:
             _announce(daemon, loaded)
+            service.begin()
             gc.freeze()  # what is there now stays: the collector need not look at it again
             gc.set_threshold(GARBAGE, 20, 50)
-            daemon.run()
+            daemon.run(service.between)
         finally:
             daemon.close()
 
 
-def _obey_signals(daemon: Daemon) -> None:
-    """The first signal asks for an orderly end, the second ends at once; what is on disk is safe either way."""
+def _obey_signals(daemon: Daemon, service: Service) -> None:
+    """The first signal asks for an orderly end, the second ends at once; what is on disk is safe either way.
+
+    SIGHUP has the configuration read again, unless it says that the terminal we run on was closed.
+    """
+    on_terminal = sys.stdin is not None and sys.stdin.isatty()
 
     def stop(number: int, _frame: FrameType | None) -> None:
         if daemon.stopping:
             os._exit(128 + number)  # an exception could surface inside a callback of PJSIP and be lost there
         daemon.stopping = True
 
+    def hang_up(number: int, frame: FrameType | None) -> None:
+        if on_terminal and not _has_terminal():
+            stop(number, frame)
+        else:
+            service.reload_wanted = True
+
+    signal.signal(signal.SIGHUP, hang_up)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
+
+
+def _has_terminal() -> bool:
+    """Whether the terminal on standard input is still there."""
+    try:
+        os.tcgetpgrp(sys.stdin.fileno())
+    except OSError:
+        return False
+    return True
 
 
 def _announce(daemon: Daemon, loaded: Loaded) -> None:

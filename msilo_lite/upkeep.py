@@ -35,6 +35,9 @@ FOREIGN_MOST = 2000
 class Upkeep:
     """Called once a turn. Methods may raise StoreError; what was not done is done at the next call."""
 
+    live = frozenset({"handed_time", "history_time"})
+    "Settings that can change while we serve."
+
     def __init__(
         self, config: Config, store: Store, silo: Silo, replay: Replay, bindings: Bindings, reception: Reception
     ) -> None:
@@ -56,6 +59,10 @@ class Upkeep:
         "The messages of `check` that the file knows of."
         self._taken: set[int] = set()
         "Wishes that are being granted."
+
+    def apply(self, config: Config) -> None:
+        """Work by this configuration from the next look on."""
+        self._config = config
 
     def tick(self, due: Due, now: float, *, calling: bool) -> None:
         """Do what is due; `calling`: whether owners are tried whom no command names."""
@@ -121,7 +128,7 @@ class Upkeep:
             self._reception.echoes.expect(wish.most, now)
         elif wish.verb == "look":
             self._reception.may_be_reached(wish.owner, now)
-        else:
+        elif wish.verb != "ping":
             self._replay.reload()
         self._silo.turn.wishes[wish.number] = {}
 

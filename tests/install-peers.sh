@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the real SIP peers that the tests talk to, as Debian packages, when one is missing.
+# Installs the real SIP peers that the tests talk to, and tools they judge by, as Debian packages, when one is missing.
 #
 # Does nothing when all are there. Where it cannot install (no apt-get, neither root nor sudo) it says
 # what is missing, loudly, and fails only with MSILO_REQUIRE_PEERS=1, as in CI.
@@ -7,6 +7,7 @@ set -euo pipefail
 
 packages=(
     kamailio kamailio-sqlite-modules kamailio-extra-modules kamailio-presence-modules sip-tester baresip-core groff-base
+    systemd binutils
 )
 
 # One file per package stands for it, so that a peer built by hand counts as well.
@@ -19,6 +20,8 @@ probe_of() {
         sip-tester) echo sipp ;;
         baresip-core) echo baresip ;;
         groff-base) echo groff ;;
+        systemd) echo systemd-analyze ;;
+        binutils) echo objcopy ;;
     esac
 }
 

@@ -14,53 +14,114 @@ PACKAGE = Path(__file__).parent.parent / "msilo_lite"
 RANKS: tuple[tuple[str, ...], ...] = (
     ("__init__", "errors"),
     # values, and the rules about them
-    ("address", "delivery", "due", "schema", "lock", "pjsip", "kamailio", "fragments", "pace", "pacing"),
+    (
+        "address",
+        "delivery",
+        "due",
+        "schema",
+        "lock",
+        "pjsip",
+        "kamailio",
+        "fragments",
+        "pace",
+        "pacing",
+        "systemd",
+        "bucket",
+        "space",
+        "privacy",
+    ),
     ("rdata", "binding", "transaction"),
     ("policy", "words", "message", "scheduler", "views", "digest"),
     # text of a request, rows of a file, words for a person
-    ("wire", "rows", "reasons", "engine", "hook", "presence"),
+    ("wire", "rows", "reasons", "engine", "hook", "presence", "verifier"),
     ("datagram",),
     ("udp",),
     # what a request asks for, what a replay looks like; the edges
     ("phone", "verdicts", "echoes"),
-    ("pseudo", "control", "compose", "registration", "statements", "agent", "dialog", "extension", "lookup"),
+    (
+        "pseudo",
+        "control",
+        "compose",
+        "registration",
+        "statements",
+        "agent",
+        "dialog",
+        "extension",
+        "lookup",
+        "access",
+        "limits",
+        "usage",
+    ),
     # the file as the daemon sees it, and as the commands do
     ("parameters", "bindings", "store", "inbox", "subscription", "asker"),
     # the box
-    ("config", "silo", "notice", "api", "transfer", "watch"),
-    ("sources", "ways", "terms", "liaison"),
-    ("lanes", "recipe", "enquiry"),
+    ("config", "notice", "transfer", "watch", "quota"),
+    ("silo", "api", "sources", "ways", "liaison", "change", "health"),
+    ("terms", "lanes", "recipe", "enquiry"),
     ("replay", "setup", "online"),
+    ("checks", "options", "unit"),
+    ("demo", "rules", "gatekeeper", "allowance"),
     # the parts meet
-    ("reception", "checks", "options"),
-    ("courier", "upkeep", "demo"),
+    ("reception", "governed"),
+    ("courier", "upkeep"),
     ("daemon",),
-    ("records", "serving"),
-    ("errands", "commands"),
-    ("intake",),
+    ("records", "service"),
+    ("serving", "errands", "commands", "running"),
+    ("intake", "account"),
     ("app",),
     ("__main__",),
 )
 RANK = {name: number for number, names in enumerate(RANKS) for name in names}
 FOREIGN = {
-    "ctypes": {"pjsip", "agent", "rdata"},
+    "ctypes": {"agent", "pjsip", "rdata"},
     "pjsua2": {"binding"},
-    "sqlalchemy": {"schema", "rows", "engine", "statements", "inbox"},
+    "sqlalchemy": {"engine", "inbox", "rows", "schema", "statements"},
     "rich": {"views"},
-    "typer": {"app", "commands", "intake", "options"},
+    "typer": {"account", "app", "commands", "intake", "options", "running"},
     "dateparser": {"words"},
     "sipmessage": {"address", "phone"},
-    "pydantic": {"config", "pacing", "parameters", "sources"},
-    "pydantic_settings": {"config", "sources"},
+    "pydantic": {"access", "change", "config", "limits", "pacing", "parameters", "sources"},
+    "pydantic_settings": {"access", "config", "sources"},
     "platformdirs": {"config"},
 }
 NOT_PURE = {"asyncio", "fcntl", "logging", "os", "random", "secrets", "select", "signal", "socket", "sqlite3",
             "subprocess", "tempfile", "threading", "time"}  # fmt: skip
 CORE = (
-    "address", "delivery", "due", "message", "policy", "wire", "pseudo", "control", "compose", "registration",
-    "bindings", "reasons", "pace", "scheduler", "silo", "notice", "ways", "lanes", "replay", "terms", "kamailio",
-    "digest", "presence", "dialog", "subscription", "watch", "extension", "echoes", "datagram", "transaction",
-)  # fmt: skip
+    "address",
+    "delivery",
+    "due",
+    "message",
+    "policy",
+    "wire",
+    "pseudo",
+    "control",
+    "compose",
+    "registration",
+    "bindings",
+    "reasons",
+    "pace",
+    "scheduler",
+    "silo",
+    "notice",
+    "ways",
+    "lanes",
+    "replay",
+    "terms",
+    "kamailio",
+    "digest",
+    "presence",
+    "dialog",
+    "subscription",
+    "watch",
+    "extension",
+    "echoes",
+    "verifier",
+    "bucket",
+    "quota",
+    "privacy",
+    "datagram",
+    "transaction",
+)
 MODULES = sorted(file for file in PACKAGE.rglob("*.py") if file.parent == PACKAGE or file.stem != "__init__")
 FILE = {file.stem: file for file in MODULES}
 FOLDERS = frozenset(file.parent.name for file in MODULES)
@@ -124,7 +185,21 @@ def test_only_views_prints_and_only_the_edge_logs() -> None:
                 if isinstance(node, ast.Name) and node.id == "print"}  # fmt: skip
     logging = {file.stem for file in MODULES if ("logging", False) in imports(file)}
     assert printing == set()
-    assert logging == {"courier", "daemon", "hook", "liaison", "reception", "serving", "agent", "binding", "upkeep"}
+    assert logging == {
+        "agent",
+        "binding",
+        "courier",
+        "daemon",
+        "gatekeeper",
+        "governed",
+        "hook",
+        "liaison",
+        "reception",
+        "service",
+        "serving",
+        "systemd",
+        "upkeep",
+    }
 
 
 @pytest.mark.parametrize("file", MODULES, ids=lambda file: file.stem)

@@ -55,6 +55,11 @@ class Message:
         return replace(self, arrived=arrived, expires=expires, target=target)
 
 
+def size_of(message: Message) -> int:
+    """Bytes that it counts for where bytes are limited: body and kept headers."""
+    return len(message.body) + len(message.kept.encode("utf-8", "surrogateescape"))
+
+
 @dataclass(frozen=True, slots=True)
 class Waiting:
     """A message in the box together with what our ledger knows of it."""
@@ -120,7 +125,7 @@ class Wish:
     number: int
     verb: str
     "`dump`: deliver to an owner. `try`: the same by the way. `look`: something came. `reload`: something left the box."
-    "`listen`: a message of `check` is on its way, which is not mail."
+    "`listen`: a message of `check` is on its way, which is not mail. `ping`: answer."
     owner: Aor
     most: int = 0
     "Messages to send at the most; 0: all. Of `listen`: the number of that message."

@@ -143,6 +143,15 @@ wish = Table(
     Column("result", Text, nullable=False),
     Column("done", Integer, nullable=False),
 )
+usage = Table(
+    "msilo_usage",
+    _own,
+    Column("username", Text, primary_key=True),
+    Column("domain", Text, primary_key=True),
+    Column("messages", Integer, nullable=False),
+    Column("bytes", Integer, nullable=False),
+)
+"What waits for each owner, and under two empty names for everybody; `usage` keeps it."
 daemon = Table("msilo_daemon", _own, Column("name", Text, primary_key=True), Column("value", Text, nullable=False))
 
 _FIRST = (
@@ -182,6 +191,9 @@ _SECOND = (
 _THIRD = (
     # msilo_owner_idx finds the same rows, and each index is a page more to write for each message
     "DROP INDEX IF EXISTS silo_account_idx",
+    """CREATE TABLE msilo_usage (
+        username TEXT NOT NULL, domain TEXT NOT NULL, messages INTEGER NOT NULL, bytes INTEGER NOT NULL,
+        PRIMARY KEY (username, domain)) WITHOUT ROWID""",
 )
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SECOND, _THIRD)

@@ -15,7 +15,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 
 from .delivery import WAITING, State
 from .rows import FRESH, box
-from .schema import Names, contact, counter, daemon, ledger, recipient, silo_table, wish
+from .schema import Names, contact, counter, daemon, ledger, recipient, silo_table, usage, wish
 
 _P = sa.bindparam
 
@@ -155,6 +155,8 @@ class Statements:
         self.recipients = _sql(sa.select(recipient))
         due = sa.select(recipient.c.username, recipient.c.domain).where(recipient.c.next_try <= _P("now"))
         self.due = _sql(due.order_by(recipient.c.next_try).limit(_P("most")).offset(_n(0)))
+        same = (usage.c.username == _P("user"), usage.c.domain == _P("host"))
+        self.usage = _sql(sa.select(usage.c.messages, usage.c.bytes).where(*same))
         self.keep_contact = _sql(_replace(contact, "username", "domain", "uri"))
         his = (contact.c.username == _P("user"), contact.c.domain == _P("host"), contact.c.uri == _P("at"))
         self.drop_contact = _sql(sa.delete(contact).where(*his))

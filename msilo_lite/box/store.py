@@ -16,6 +16,7 @@ from typing import Any
 
 from ..errors import StoreError
 from ..sip.address import Aor
+from . import usage
 from .delivery import WAITING, State
 from .engine import atomic, connect, empty_log, migrate, open_engine, translated
 from .message import Contact, Message, Recipient, Settled, Turn, Waiting, Wish
@@ -41,9 +42,11 @@ ID_MARK = "last_silo_id"
 class Store:
     """The file. Every method may raise StoreError."""
 
-    def __init__(self, file: Path, names: Names | None = None) -> None:
+    def __init__(self, file: Path, names: Names | None = None, *, counted: bool = False, served: bool = False) -> None:
+        """`counted`: `usage` is wanted. `served`: we are the daemon, and may stop the counting where it is not."""
         self.file = file
-        self._silo = silo_table(names or Names())
+        self._names = names or Names()
+        self._silo = silo_table(self._names)
         self._sql = statements(names or Names())
         with translated(f"cannot open {file}"):
             engine = open_engine(file, create=True)
@@ -51,6 +54,7 @@ class Store:
                 migrate(connection, self._silo)
             engine.dispose()
             self._c = connect(file, create=False)
+            usage.keep(self._c, self._names, wanted=counted, only_more=not served)
         self._c.row_factory = sqlite3.Row
         self._seen = -1
         self._remains = False
@@ -209,6 +213,17 @@ class Store:
         with translated("cannot read"):
             rows = self._run(self._sql.alive, user=owner.user, host=owner.host, now=now, most=most)
             return len(rows.fetchall())
+
+    def count_usage(self, *, wanted: bool) -> None:
+        """Begin to count what waits, or stop it; a beginning reads the whole box."""
+        with translated("cannot count what waits"):
+            usage.keep(self._c, self._names, wanted=wanted)
+
+    def usage(self, owner: Aor) -> tuple[int, int]:
+        """Messages and bytes that wait for an owner, those included that are over; two empty names: for everybody."""
+        with translated("cannot read"):
+            row = self._run(self._sql.usage, user=owner.user, host=owner.host).fetchone()
+        return (int(row[0]), int(row[1])) if row else (0, 0)
 
     def knows(self, key: bytes) -> bool:
         """Whether a request was taken before."""

@@ -13,7 +13,7 @@ import typer
 
 from .. import __version__
 from ..errors import BadRequest, ConfigError, MsiloError, NotFound
-from . import commands, intake, options
+from . import account, commands, intake, options, running
 from .options import AsJson, Chosen, ConfigFile, DbUrl, loaded_from
 
 FAILED, USAGE, NOT_FOUND = 1, 2, 3
@@ -31,6 +31,8 @@ app.add_typer(config_app, name="config")
 
 app.add_typer(commands.app)
 app.add_typer(intake.app)
+app.add_typer(running.app)
+app.add_typer(account.app)
 
 
 def main() -> NoReturn:
@@ -80,9 +82,13 @@ def serve(
     clean_period: Annotated[int | None, typer.Option(help="Runs of the cleaner between two purges of history.")] = None,
     history_time: Annotated[int | None, typer.Option(help="Seconds for which history is kept.")] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
+    no_supervise: Annotated[
+        bool, typer.Option("--no-supervise", help="Do not start it again when it dies: systemd or the like does.")
+    ] = False,
     chosen: Chosen = None,
 ) -> None:
     """Start the silo: take MESSAGEs, wake on REGISTER, replay in order."""
+    del no_supervise  # `supervise` has seen it before anything here was loaded
     loaded = loaded_from(
         config,
         chosen,
@@ -163,12 +169,17 @@ def init(
     user: options.PbxUser = None,
     password_file: options.PbxPasswordFile = None,
     fragment: options.Fragment = None,
+    systemd: Annotated[bool, typer.Option("--systemd", help="Write a hardened unit for systemd instead.")] = False,
+    config: ConfigFile = None,
 ) -> None:
-    """Write a commented configuration to start from; with --pbx also what that PBX needs in its own files."""
+    """Write a commented configuration, with --pbx also what that PBX needs; with --systemd a unit that fits yours."""
     from . import views
     from .recipe import Wanted
     from .setup import prepared, write_all
 
+    if systemd:
+        running.install(loaded_from(config), output, force=force)
+        return
     wanted = None
     if pbx is not None:
         wanted = Wanted(pbx, pbx_addr, tuple(domain or ()), bind, tuple(phone or ()), user, password_file)
@@ -182,6 +193,22 @@ def init(
         views.for_pbx(made.recipe.title, made.recipe.fragment, list(map(str, written)), str(output) if output else None)
 
 
+@config_app.command("validate", epilog="Example: msilo-lite config validate silo.toml")
+def config_validate(
+    file: Annotated[Path | None, typer.Argument(help="The file to look at.", show_default=False)] = None,
+    config: ConfigFile = None,
+    chosen: Chosen = None,
+) -> None:
+    """Say whether a configuration would be taken, by a start or by a reload; exit code 2 when not."""
+    from .views import complain, say
+
+    loaded = loaded_from(file or config, chosen)
+    for warning in loaded.warnings:
+        complain(warning)
+    named = loaded.file or "No configuration file; the environment"
+    say(f"{named} is fine, {sum(origin != 'default' for origin in loaded.origins.values())} settings are set.")
+
+
 @config_app.command("show", epilog="Example: MSILO_SETTLE=2 msilo-lite config show")
 def config_show(json: AsJson = False, config: ConfigFile = None, db_url: DbUrl = None, chosen: Chosen = None) -> None:
     """Show every setting with its value, where it came from and what it means."""
@@ -192,6 +219,8 @@ def config_show(json: AsJson = False, config: ConfigFile = None, db_url: DbUrl =
     dumped = loaded.config.model_dump(mode="json")
     dumped["peer"] = [{key: value for key, value in one.items() if value is not None} for one in dumped["peer"]]
     values = {name: dumped[name] for name in in_order()}
+    accounts = tuple(map(str, loaded.config.account))
+    values["account"] = accounts if not json else [{"name": name} for name in accounts]
     values["peer"] = tuple(map(str, loaded.config.peer)) if not json else values["peer"]
     if json:
         views.as_json({key: {"value": value, "from": loaded.origins[key]} for key, value in values.items()})

@@ -58,7 +58,7 @@ class Ear:
     agent: Agent | None = None
     asker: Asker | None = None
 
-    def trusts(self, host: str) -> bool:
+    def hears(self, host: str) -> bool:
         """Everybody is listened to; who is not trusted is remembered."""
         if not self.trusted(host):
             self.strangers.add(host)

@@ -24,7 +24,7 @@ from .views import state_name, utc
 PATIENCE = 45.0
 "Seconds without any progress after which `dump` no longer waits for the daemon: a phone may take 32 to time out."
 POLL = 0.05
-FACTS = ("pid", "version", "listening", "trusted", "outbound_proxy", "extension", "watched")
+FACTS = ("pid", "version", "listening", "trusted", "outbound_proxy", "extension", "watched", "configuration")
 "What the daemon says of itself, for `status`."
 STATISTICS = (
     "stored_messages", "dumped_messages", "failed_messages", "dumped_reminders", "failed_reminders",

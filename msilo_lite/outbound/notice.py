@@ -53,6 +53,10 @@ class Notices:
         self._told: OrderedDict[tuple[str, Aor], float] = OrderedDict()
         self._sent: OrderedDict[str, None] = OrderedDict()
 
+    def word(self, wording: Wording | None) -> None:
+        """Other words from the next notice on; who was told stays told."""
+        self._wording = wording
+
     def returned(self, request: Request) -> bool:
         """Whether a request is a notice of ours that a failure route brought back."""
         return (request.get(OWN_ID) or "") in self._sent

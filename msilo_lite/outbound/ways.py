@@ -51,6 +51,10 @@ class Ways:
         self._proxy_hop = self._hop(self._next) if is_literal(self._next) else None
         "What is known of the proxy; None: its name may mean another address each time."
 
+    def learn(self) -> None:
+        """Look again at what is known of the proxy: the configuration is another one."""
+        self._proxy_hop = self._hop(self._next) if is_literal(self._next) else None
+
     def to(self, owner: Aor, now: float, target: str = "") -> Way | str:
         """The way to an owner, or why there is none; `target`: a Request-URI that was asked for."""
         contact = self._bindings.newest(owner, now)

@@ -51,11 +51,11 @@ ALLOW = b"MESSAGE, REGISTER, OPTIONS, NOTIFY"
 class Listener(Protocol):
     """What the daemon offers to the edge."""
 
-    def trusts(self, host: str) -> bool:
-        """Whether requests from this IP address are served."""
+    def hears(self, host: str) -> bool:
+        """Whether requests from this IP address are worth a look; others get 403."""
 
     def received(self, request: Incoming) -> None:
-        """A MESSAGE, REGISTER or OPTIONS from a trusted address."""
+        """A MESSAGE, REGISTER, OPTIONS or NOTIFY from an address that is heard."""
 
     def answered(self, token: int, answer: Answer) -> None:
         """The final answer to the Outgoing that was sent with this token."""
@@ -172,7 +172,7 @@ class Agent:
             packet = self.packets.read(rdata)
             method = packet.raw.split(None, 1)[0]  # PJSIP skips any white space here, so must we
             ours = method in OURS
-            if not self._listener.trusts(packet.host):
+            if not self._listener.hears(packet.host):
                 if method != b"ACK":  # never answered (RFC 3261 17)
                     self._listener.dropped("untrusted")
                     self._respond(rdata, 403, ())
@@ -261,6 +261,8 @@ class Agent:
 
     def _create(self, message: Outgoing) -> P:
         """The request as PJSIP's own tx_data, ours to send or to give back."""
+        if flaw := message.flaw():
+            raise SipError(flaw, permanent=True)
         hop = parse_address(message.routes[0]).uri if message.routes else message.target
         selector = self._selector_for(hop)
         data = self._create_bare(message)

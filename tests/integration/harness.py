@@ -35,6 +35,13 @@ COMMAND = (sys.executable, "-m", "msilo_lite")
 _serial = itertools.count(1)
 
 
+def missing(what: str) -> None:
+    """A tool of this machine is not there: that skips a test on a laptop and fails it in CI."""
+    if os.environ.get("MSILO_REQUIRE_PEERS") == "1":
+        pytest.fail(f"{what} is missing; tests/install-peers.sh brings it")
+    pytest.skip(f"{what} is not on this machine")
+
+
 # -- the command -------------------------------------------------------------------------------------------------------
 def environment(home: Path, **more: str) -> dict[str, str]:
     """The environment of a user who has configured nothing; whatever this machine's user has stays out."""

@@ -23,7 +23,7 @@ class Heard:
         self.drops: list[str] = []
         self.agent: Agent | None = None
 
-    def trusts(self, host: str) -> bool:
+    def hears(self, host: str) -> bool:
         return host in ("127.0.0.1", "::1")
 
     def received(self, request: Incoming) -> None:
