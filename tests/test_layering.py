@@ -32,11 +32,25 @@ RANKS: tuple[tuple[str, ...], ...] = (
         "blame",
         "leash",
     ),
-    ("lock", "policy", "words", "message", "scheduler", "views", "digest", "framing", "window", "threshold"),
+    (
+        "lock",
+        "policy",
+        "words",
+        "message",
+        "scheduler",
+        "views",
+        "digest",
+        "framing",
+        "window",
+        "threshold",
+        "rdata",
+        "binding",
+        "transaction",
+    ),
     # text of a request, rows of a file, words for a person
     ("wire", "rows", "reasons", "engine", "hook", "presence", "verifier", "connection", "certificates"),
     # what a request asks for, what a replay looks like; the edges
-    ("phone", "verdicts", "echoes", "inward", "outward"),
+    ("phone", "verdicts", "echoes", "inward", "outward", "txdata"),
     (
         "pseudo",
         "control",
@@ -51,15 +65,16 @@ RANKS: tuple[tuple[str, ...], ...] = (
         "usage",
         "ground",
         "sockets",
+        "datagram",
     ),
     # the file as the daemon sees it, and as the commands do
-    ("parameters", "bindings", "inbox", "subscription", "repair", "door"),
+    ("parameters", "bindings", "inbox", "subscription", "repair", "door", "udp"),
     # the box
     ("store", "notice", "watch", "doorway", "transports"),
     ("agent", "config", "transfer", "quota", "ways"),
     ("asker", "sources", "change", "health", "silo", "api", "lanes"),
     ("liaison", "terms", "replay"),
-    ("recipe", "enquiry", "options", "unit"),
+    ("recipe", "enquiry", "options", "unit", "carrier"),
     ("setup", "online", "demo", "rules", "gatekeeper", "allowance"),
     # the parts meet
     ("checks", "reception", "governed"),
@@ -73,8 +88,8 @@ RANKS: tuple[tuple[str, ...], ...] = (
 )
 RANK = {name: number for number, names in enumerate(RANKS) for name in names}
 FOREIGN = {
-    "ctypes": {"agent", "doorway", "pjsip"},
-    "pjsua2": {"agent"},
+    "ctypes": {"agent", "doorway", "pjsip", "rdata", "txdata"},
+    "pjsua2": {"binding"},
     "sqlalchemy": {"engine", "inbox", "rows", "schema", "statements"},
     "rich": {"views"},
     "typer": {"account", "app", "commands", "intake", "options", "running"},
@@ -122,6 +137,8 @@ CORE = (
     "framing",
     "window",
     "threshold",
+    "datagram",
+    "transaction",
 )
 MODULES = sorted(file for file in PACKAGE.rglob("*.py") if file.parent == PACKAGE or file.stem != "__init__")
 FILE = {file.stem: file for file in MODULES}
@@ -188,6 +205,8 @@ def test_only_views_prints_and_only_the_edge_logs() -> None:
     assert printing == set()
     assert logging == {
         "agent",
+        "binding",
+        "carrier",
         "courier",
         "daemon",
         "door",

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..box.delivery import Hop
-from ..sip.address import Aor, finds_its_way, is_literal, next_host, parse_address
+from ..sip.address import Aor, finds_its_way, is_literal, next_hop, next_host
 from .bindings import Bindings
 from .compose import hidden_route
 
@@ -65,7 +65,7 @@ class Ways:
             return Way(target or owner.uri, (route,), by_proxy=True, extra=extra, hop=hop)
         if contact is None:
             return NO_WAY
-        first = parse_address(contact.path[0]).uri if contact.path else contact.uri
+        first = next_hop(contact.path[0]) if contact.path else contact.uri
         host = next_host(first)
         if not finds_its_way(first):  # PJSIP would look it up on our only thread
             return f"its Contact leads to the host name {host}, which only an outbound_proxy can reach"
