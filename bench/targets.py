@@ -76,7 +76,7 @@ class Lite:
             "--set": "wake_rate=0",
         }
         words = [word for option in options.items() for word in option]
-        command = [sys.executable, "-m", "msilo_lite", "serve", *words]
+        command = [sys.executable, "-m", "msilo_lite", "serve", "--no-supervise", *words]
         return await_ready(launch(command, setting, database), setting.place)
 
     def fill(self, file: Path, users: int, each: int, bulk: int) -> None:
