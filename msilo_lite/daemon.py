@@ -7,7 +7,6 @@ answer and send. The order is the promise: no 202 and no replay leaves before wh
 from __future__ import annotations
 
 import json
-import logging
 import os
 import secrets
 import time
@@ -16,6 +15,7 @@ from functools import lru_cache
 from ipaddress import ip_address
 
 from . import __version__
+from .box.holds import Holds
 from .box.message import Turn
 from .box.silo import Places, Silo
 from .box.store import Store
@@ -30,6 +30,8 @@ from .outbound.scheduler import Scheduler
 from .outbound.ways import NO_WAY, Ways
 from .pbx.liaison import Liaison
 from .reception import Headers, Reception
+from .seeing.logs import logger
+from .seeing.monitor import Monitor
 from .settings.config import Config
 from .settings.terms import dress_of, extra_lines, extra_of, policy_of, reading_of
 from .sip import wire
@@ -40,7 +42,7 @@ from .sip.digest import Credentials
 from .sip.wire import Answer, Incoming, Request
 from .upkeep import Upkeep
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 USER_AGENT = f"msilo-lite/{__version__}"
 REQUESTS_A_TURN = 200
@@ -78,7 +80,10 @@ class Daemon:
         self._bindings = Bindings(self._store.contacts())
         troubled = {one.owner: one for one in self._store.recipients()}
         extra = extra_of(config)
-        ways = Ways(self._bindings, proxy, extra_lines(extra, None), config.hop, asks=extra is not None)
+        holds = Holds(self._store.holds())
+        ways = Ways(
+            self._bindings, proxy, extra_lines(extra, None), config.hop, asks=extra is not None, holds=holds
+        )  # fmt: skip
         self._replay = Replay(self._silo, ways, config.max_in_flight, troubled, config.max_attempts)
         self._scheduler = Scheduler(
             config.settle, config.check_time, config.clean_period, config.send_time or REMIND_TICK
@@ -92,8 +97,11 @@ class Daemon:
         )
         self._hook = Hook(config.store_hook)
         self._courier = Courier(self._asker, self._hook, lambda name: self._silo.turn.count(name))
-        self._upkeep = Upkeep(config, self._store, self._silo, self._replay, self._bindings, self._reception)
+        self._upkeep = Upkeep(config, self._store, self._silo, self._replay, self._bindings, self._reception, holds)
         self._serving = serving
+        parts = self._replay, self._bindings, holds
+        listening = tuple(map(str, self.listening))
+        self.monitor = Monitor(config, self._silo, parts, listening, __version__, listens=serving)
         stranded = [one.owner for one in troubled.values() if one.reason == NO_WAY] if proxy else []
         for owner in (*interrupted, *stranded):  # a proxy was set meanwhile
             self._replay.expect(owner, int(clock()))
@@ -128,6 +136,7 @@ class Daemon:
             "listening": [str(one) for one in self.listening],
             "trusted": list(self._config.trusted),
             "outbound_proxy": self._config.outbound_proxy,
+            "http": self.monitor.url,
             **self._liaison.facts(),
         }
         words = json.dumps(facts)
@@ -138,7 +147,10 @@ class Daemon:
     # -- the edge calls ----------------------------------------------------------------------------------------------
     def trusts(self, host: str) -> bool:
         """Whether requests from this IP address are served."""
-        return self._trusts(host)
+        trusted = self._trusts(host)
+        if not trusted:
+            self.monitor.journal.refused(host, 403, "not a trusted peer", self._clock())
+        return trusted
 
     def _is_trusted(self, host: str) -> bool:
         address = ip_address(host)
@@ -170,8 +182,8 @@ class Daemon:
             self.turn()
         deadline = time.monotonic() + GRACE_SECONDS
         if self._replay.in_flight:
-            words = "stopping: up to %d s for the answers to %d replays; a second signal ends it now, nothing is lost"
-            log.warning(words, GRACE_SECONDS, self._replay.in_flight)
+            words = "a second signal ends it now, nothing is lost"
+            log.warning("daemon.stopping", seconds=GRACE_SECONDS, in_flight=self._replay.in_flight, words=words)
         self._replay.stop(int(self._clock()), self._scheduler.settling())
         self._liaison.leave(self._clock())
         while self._replay.in_flight and time.monotonic() < deadline:
@@ -194,6 +206,7 @@ class Daemon:
             self._give_up(error, int(now))
         self._commit(int(now))
         self._hook.work()
+        self.monitor.turned()
 
     def _patience(self, wait: int) -> int:
         """Milliseconds until there is surely something to do."""
@@ -219,16 +232,18 @@ class Daemon:
             except Refused as refusal:
                 self._refuse(incoming, refusal)
             except StoreError as error:
-                log.error("%s", error)
+                log.error("store.failed", error=str(error))
                 self.agent.answer(incoming.handle, 503, RETRY_AFTER)
             except Exception:  # our fault: one request must not take the others of this turn along
-                log.exception("a request failed inside the silo")
+                log.exception("request.broken", where="silo")
                 self._silo.turn.count("internal_errors")
                 self.agent.answer(incoming.handle, 500)
 
     def _refuse(self, incoming: Incoming, refusal: Refused) -> None:
         self._silo.turn.count(f"refused_{refusal.status}")
-        log.info("%s:%d refused %d: %s", incoming.host, incoming.port, refusal.status, refusal.reason)
+        peer = f"{incoming.host}:{incoming.port}"
+        self.monitor.journal.refused(peer, refusal.status, refusal.reason, self._clock())
+        log.info("request.refused", peer=peer, code=refusal.status, reason=refusal.reason)
         self.agent.answer(incoming.handle, refusal.status, refusal.headers)
 
     # -- time --------------------------------------------------------------------------------------------------------
@@ -239,14 +254,16 @@ class Daemon:
         try:
             if due.retries:
                 self._tell()
+                self.monitor.tick(now, refused=self._resting, registered=self._liaison.registered)
             if due.retries and self._serving and not self.stopping:
                 for owner in self._store.due(int(now), REQUESTS_A_TURN):
-                    self._replay.retry(owner)
+                    if self._replay.retry(owner):
+                        self._silo.turn.woke(owner, "timer")
             if not self.stopping:
                 self._liaison.tick(now)
             self._upkeep.tick(due, now, calling=self._serving and not self.stopping)
         except StoreError as error:
-            log.error("%s", error)
+            log.error("store.failed", error=str(error))
 
     # -- disk, then wire ---------------------------------------------------------------------------------------------
     def _commit(self, now: int, *, force: bool = False) -> None:
@@ -265,6 +282,7 @@ class Daemon:
         answers, self._to_answer = self._to_answer, []
         for handle, status, headers in answers:
             self.agent.answer(handle, status, headers)
+        self.monitor.committed(turn, fresh, now)
         self._courier.stored(self._reception.stored(fresh))
         self._send_all(self._replay.claimed(now))
 
@@ -280,7 +298,7 @@ class Daemon:
     def _give_up(self, error: StoreError, now: int) -> None:
         """The disk failed: senders get 503 and will come again, lanes rest, settled deliveries are tried again."""
         if not self._resting:  # one line a second, however many senders come again
-            log.error("%s", error)
+            log.error("store.failed", error=str(error))
         self._broken_until = time.monotonic() + BROKEN_PAUSE
         answers, self._to_answer = self._to_answer, []
         for handle, _, _ in answers:
@@ -298,10 +316,10 @@ class Daemon:
             try:
                 self._send(send)
             except SipError as error:
-                log.info("%s cannot be sent: %s", send.item.msilo_id, error)
+                log.info("message.not_sent", message=send.item.msilo_id, error=str(error))
                 waiting += self._replay.failed(send.token, error, int(self._clock()))
             except Exception as error:  # our fault: this message stays, the others go
-                log.exception("%s failed inside the silo", send.item.msilo_id)
+                log.exception("message.broken", message=send.item.msilo_id)
                 wrong = SipError(f"internal error ({type(error).__name__})", permanent=True)
                 waiting += self._replay.failed(send.token, wrong, int(self._clock()))
 
@@ -326,6 +344,7 @@ class Daemon:
 
     def close(self) -> None:
         """Give up the sockets and the file."""
+        self.monitor.close()
         self._hook.close()
         self.agent.close()
         self._store.close()

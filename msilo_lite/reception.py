@@ -6,7 +6,6 @@ kept until `stored` asks for it.
 
 from __future__ import annotations
 
-import logging
 import secrets
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,6 +20,7 @@ from .outbound.notice import MARK, Notices
 from .outbound.replay import Replay
 from .outbound.scheduler import Scheduler
 from .pbx.registration import Registration, judge
+from .seeing.logs import logger
 from .settings.config import Config
 from .settings.control import OWN_ID, Orders, obeyed, orders_of
 from .settings.pseudo import Subject
@@ -30,7 +30,7 @@ from .sip.address import Aor
 from .sip.agent import ALLOW
 from .sip.wire import Incoming, Outgoing, Request
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 Headers = tuple[tuple[str, str], ...]
 SECOND_CHANCE = "it came while its owner was registered"
@@ -135,7 +135,7 @@ class Reception:
         try:
             return None if looped else self._notices.about(message, subject, orders_of(heard), mark)
         except BadRequest as problem:
-            log.info("no notice to %s: %s", message.src, problem)
+            log.info("notice.impossible", to=message.src, error=str(problem))
             self._silo.turn.count("failed_notices")
             return None
 
@@ -148,7 +148,7 @@ class Reception:
             change = self._with_extra(change, Subject(request, source.host, source.port, int(now)))
         durable = self._bindings.apply(change, now, self._silo.turn)
         if change.wakes:
-            durable |= self._wake(change.aor, now, orders.most)
+            durable |= self._wake(change.aor, now, "register", orders.most)
         return Reply(200, change.headers, durable)  # a restart must find the binding that this 200 confirms
 
     def _with_extra(self, change: Registration, subject: Subject) -> Registration:
@@ -161,20 +161,20 @@ class Reception:
         try:
             return self._silo.has_mail(owner, now)
         except StoreError as error:
-            log.error("%s", error)
+            log.error("store.failed", error=str(error))
             return True
 
     def _notify(self, request: Request, now: float) -> Reply:
         wire.check(request)
         status, owner = self._notified(request, now)
-        woken = owner is not None and self._wake(owner, now)
+        woken = owner is not None and self._wake(owner, now, "notify")
         return Reply(status, durable=woken)
 
-    def _wake(self, owner: Aor, now: float, most: int = 0) -> bool:
+    def _wake(self, owner: Aor, now: float, source: str, most: int = 0) -> bool:
         """A phone is back: deliver after the settle delay; whether there is anything to deliver."""
         if not self._may_have_mail(owner, int(now)):
             return False
-        self._silo.turn.count("wakeups")
+        self._silo.turn.woke(owner, source)
         self._scheduler.phone_is_back(owner, now, most)
         self._replay.expect(owner, int(now + self._config.settle) + 2)  # should we die before
         return True
@@ -191,5 +191,5 @@ class Reception:
         if owner is None:
             raise BadRequest(404, "X-MSilo-Owner names no user of ours")
         if self._silo.has_mail(owner, int(now)):
-            self._silo.turn.count("wakeups")
+            self._silo.turn.woke(owner, "options")
             self._replay.wake(owner, most=orders.most)

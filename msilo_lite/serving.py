@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 import signal
@@ -12,21 +11,24 @@ from types import FrameType
 from .box.lock import sole_user
 from .cli.views import serving
 from .daemon import Daemon
+from .seeing.logs import begin, logger
 from .settings.sources import Loaded
+
+log = logger(__name__)
 
 
 def serve(loaded: Loaded) -> None:
     """Serve until SIGTERM or SIGINT. Raises InUse, SipError or StoreError when it cannot start."""
     config = loaded.config
-    logging.basicConfig(
-        level=config.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    begin(config.log_level, config.log_format)
     with sole_user(config.db_file):
         daemon = Daemon(config)
         _obey_signals(daemon)
         try:
             _announce(daemon, loaded)
+            log.info("daemon.ready", listening=[str(one) for one in daemon.listening], pid=os.getpid())
             daemon.run()
+            log.info("daemon.stopped")
         finally:
             daemon.close()
 
@@ -51,6 +53,8 @@ def _announce(daemon: Daemon, loaded: Loaded) -> None:
         "way out": config.outbound_proxy or "straight to the Contact that registered last",
         "settings": str(loaded.file) if loaded.file else "defaults (no configuration file)",
     }
+    if daemon.monitor.url:
+        details["health"] = f"{daemon.monitor.url}/readyz, metrics at /metrics"
     if daemon.foreign:
         details["table"] = (
             f"{config.db_table}, which Kamailio made; the file is in WAL mode now, Kamailio can use it too"

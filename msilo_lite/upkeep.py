@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-
+from .box.holds import HELD, LET_GO, Holds
 from .box.message import Wish
 from .box.silo import Silo
 from .box.store import Store
@@ -12,10 +11,11 @@ from .outbound.compose import LATE
 from .outbound.replay import Replay
 from .outbound.scheduler import Due
 from .reception import Reception
+from .seeing.logs import logger
 from .settings.config import Config
 from .sip.address import Aor
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 PURGE_BATCH = 500
 "Rows the cleaner takes in one commit."
@@ -31,9 +31,17 @@ class Upkeep:
     """Called once a turn. Methods may raise StoreError; what was not done is done at the next call."""
 
     def __init__(
-        self, config: Config, store: Store, silo: Silo, replay: Replay, bindings: Bindings, reception: Reception
+        self,
+        config: Config,
+        store: Store,
+        silo: Silo,
+        replay: Replay,
+        bindings: Bindings,
+        reception: Reception,
+        holds: Holds,
     ) -> None:
         self._config = config
+        self._holds = holds
         self._store = store
         self._silo = silo
         self._replay = replay
@@ -76,14 +84,14 @@ class Upkeep:
             if len(found) < PURGE_BATCH:
                 break
         if late:
-            log.warning("%d reminders are late, they fell due while nobody looked", late)
+            log.warning("reminders.late", count=late)
             self._silo.turn.count("late_reminders", late)
 
     def _call_for(self, found: list[tuple[Aor, tuple[int, int]]], *, again: bool = False) -> None:
         """Have these owners tried; `again`: but for those whose next try is set already."""
         for owner, _ in found:
-            if not (again and self._replay.is_expected(owner)):
-                self._replay.retry(owner)
+            if not (again and self._replay.is_expected(owner)) and self._replay.retry(owner):
+                self._silo.turn.woke(owner, "reminder")
 
     def _look_for_wishes(self, now: int) -> None:
         """What others wrote into the file since the last look; SQLite's data_version says whether to look at all."""
@@ -92,6 +100,11 @@ class Upkeep:
             return
         self._look_again = self._look_again or now + FOREIGN_PAUSE
         self._others_wrote = True
+        changed = self._holds.load(self._store.holds())
+        if changed:
+            log.info("holds.changed", holds=[one.option for one in self._holds.all])
+        if changed or self._seen == -1:
+            self._let_go(now)
         wishes = self._store.wishes()
         self._taken &= {wish.number for wish in wishes}
         for wish in wishes:
@@ -100,8 +113,14 @@ class Upkeep:
                 self._grant(wish, now)
         self._seen = seen  # only now: a failed look is repeated
 
+    def _let_go(self, now: int) -> None:
+        """The holds are others now: who was held back is tried, and held back again where that is still so."""
+        for owner in self._replay.troubled_by(HELD):
+            self._replay.expect(owner, now, LET_GO)
+
     def _grant(self, wish: Wish, now: int) -> None:
         if wish.verb == "dump":
+            self._silo.turn.woke(wish.owner, "command")
             self._replay.wake(wish.owner, wish.number, wish.most)
             return
         if wish.verb == "try":
@@ -133,11 +152,14 @@ class Upkeep:
             self._unclean = ended > 0
 
     def _prune(self, now: int) -> None:
-        """History that is old enough goes, in short commits."""
+        """History that is old enough, or more than is to be kept, goes in short commits."""
         gone = self._store.close_vanished(now) if self._others_wrote else 0
         self._others_wrote = False
         if gone:
             self._silo.turn.count("vanished_messages", gone)
+        before = now - self._config.history_time
+        if self._config.history_rows:
+            before = max(before, self._store.history_since(self._config.history_rows))
         for _ in range(PRUNE_MOST):
-            if self._store.prune(now - self._config.history_time, PURGE_BATCH) < PURGE_BATCH:
+            if self._store.prune(before, PURGE_BATCH) < PURGE_BATCH:
                 return

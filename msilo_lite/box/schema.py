@@ -144,6 +144,13 @@ wish = Table(
     Column("result", Text, nullable=False),
     Column("done", Integer, nullable=False),
 )
+hold = Table(
+    "msilo_hold",
+    _own,
+    Column("kind", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("since", Integer, nullable=False),
+)
 daemon = Table("msilo_daemon", _own, Column("name", Text, primary_key=True), Column("value", Text, nullable=False))
 
 _FIRST = (
@@ -180,5 +187,10 @@ _SECOND = (
     "CREATE INDEX msilo_ledger_handed ON msilo_ledger (in_flight) WHERE state = 7",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SECOND)
+_THIRD = (
+    """CREATE TABLE msilo_hold (
+        kind TEXT NOT NULL, name TEXT NOT NULL, since INTEGER NOT NULL, PRIMARY KEY (kind, name)) WITHOUT ROWID""",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SECOND, _THIRD)
 "Each a tuple of statements, applied in one transaction together with the number."

@@ -18,11 +18,13 @@ from ..errors import StoreError
 from ..sip.address import Aor
 from .delivery import WAITING, State
 from .engine import atomic, connect, migrate, open_engine, translated
+from .holds import Hold
 from .message import Contact, Recipient, Settled, Turn, Waiting, Wish
 from .rows import (
     adopted_row,
     contact_of,
     contact_row,
+    hold_of,
     ledger_row,
     new_msilo_id,
     recipient_of,
@@ -183,6 +185,7 @@ class Store:
         self._each(self._sql.drop_contact, ended)
         self._each(self._sql.keep_contact, [contact_row(c) for c in turn.contacts.values() if c])
         self._each(self._sql.ask, turn.asked)
+        self._each(self._sql.tell, [{"name": name, "value": value} for name, value in turn.told.items()])
         granted = [{"row": number, "text": json.dumps(result)} for number, result in turn.wishes.items()]
         self._each(self._sql.grant, granted)
 
@@ -310,6 +313,11 @@ class Store:
         with translated("cannot read"):
             return [wish_of(row) for row in self._run(self._sql.wishes)]
 
+    def holds(self) -> list[Hold]:
+        """What the operator holds back."""
+        with translated("cannot read"):
+            return [hold_of(row) for row in self._run(self._sql.holds)]
+
     # -- upkeep ------------------------------------------------------------------------------------------------------
     def recover(self) -> list[Aor]:
         """After a start: what was under way waits again. Returns the owners it belongs to."""
@@ -335,6 +343,11 @@ class Store:
             gone = self._run(self._sql.prune, before=before, most=most).rowcount
             self._run(self._sql.forget_wishes, before=before)
             return gone
+
+    def history_since(self, rows: int) -> int:
+        """The second since which so many messages left the box; 0 where fewer did. Walks so far in an index."""
+        with translated("cannot read"):
+            return int(self._one(self._sql.nth_newest, rows=rows - 1) or 0)
 
     def tell(self, name: str, value: str) -> None:
         """Leave a word about the daemon for `status`."""

@@ -13,7 +13,7 @@ import typer
 
 from .. import __version__
 from ..errors import BadRequest, ConfigError, MsiloError, NotFound
-from . import commands, intake
+from . import intake, keeping, looking, steering
 from .options import AsJson, Chosen, ConfigFile, DbUrl, loaded_from
 
 FAILED, USAGE, NOT_FOUND = 1, 2, 3
@@ -29,8 +29,10 @@ app = typer.Typer(
 config_app = typer.Typer(help="Look at the configuration.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
 
-app.add_typer(commands.app)
+app.add_typer(looking.app)
+app.add_typer(steering.app)
 app.add_typer(intake.app)
+app.add_typer(keeping.app)
 
 
 def main() -> NoReturn:
@@ -80,6 +82,10 @@ def serve(
     clean_period: Annotated[int | None, typer.Option(help="Runs of the cleaner between two purges of history.")] = None,
     history_time: Annotated[int | None, typer.Option(help="Seconds for which history is kept.")] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
+    log_format: Annotated[str | None, typer.Option(help="auto, human or json.")] = None,
+    http_listen: Annotated[
+        str | None, typer.Option(help="Where health and metrics are: PORT, or HOST:PORT.", show_default=False)
+    ] = None,
     chosen: Chosen = None,
 ) -> None:
     """Start the silo: take MESSAGEs, wake on REGISTER, replay in order."""
@@ -98,6 +104,8 @@ def serve(
         clean_period=clean_period,
         history_time=history_time,
         log_level=log_level,
+        log_format=log_format,
+        http_listen=http_listen,
     )
     from ..serving import serve as run
     from .views import complain

@@ -70,6 +70,11 @@ class Replay:
         return len(self._flights)
 
     @property
+    def lanes(self) -> tuple[int, int]:
+        """How many lanes are open, and how many owners wait for one."""
+        return len(self._lanes), len(self._queue)
+
+    @property
     def idle(self) -> bool:
         """Whether no lane is open or waits to be."""
         return not (self._lanes or self._queue)
@@ -85,19 +90,28 @@ class Replay:
         if old is None or old.next_try is None or old.next_try > at:
             self._note(replace(old, next_try=at) if old else Recipient(owner, at, 0, None, words))
 
-    def retry(self, owner: Aor) -> None:
-        """The back-off of an owner is over, or a reminder is due; what follows is set by how this run ends."""
+    def retry(self, owner: Aor) -> bool:
+        """The back-off of an owner is over, or a reminder is due; what follows is set by how this run ends.
+
+        Whether that begins something, which an open lane would do anyway.
+        """
         if owner in self._lanes:
             self._lanes[owner].recheck = True
         elif owner in self._queue:  # who waits there may have a limit
             self._queue[owner].recheck = True
         else:
             self._enqueue(owner, None)
+            return True
+        return False
 
     def is_expected(self, owner: Aor) -> bool:
         """Whether the next try of an owner is set already."""
         known = self._troubled.get(owner)
         return owner in self._lanes or owner in self._queue or (known is not None and known.next_try is not None)
+
+    def troubled_by(self, words: str) -> list[Aor]:
+        """Owners whose last attempt came to nothing for this reason."""
+        return [one.owner for one in self._troubled.values() if one.reason == words]
 
     def wake(self, owner: Aor, wish: int | None = None, most: int = 0) -> None:
         """Something says that the phone is back, or the operator does: deliver; back-off starts over.

@@ -6,11 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..box.delivery import Hop
+from ..box.holds import HELD, Holds
+from ..box.message import Contact
 from ..sip.address import Aor, is_literal, next_host, parse_address
 from .bindings import Bindings
 from .compose import hidden_route
 
 NOTHING_KNOWN = Hop()
+NOBODY = Aor("", "")
+"In place of an owner, where only the host counts."
 NO_WAY = "not registered, and no outbound_proxy is set"
 
 
@@ -26,6 +30,11 @@ class Way:
     hop: Hop = NOTHING_KNOWN
 
 
+def contact_host(contact: Contact) -> str:
+    """The host that a message to a Contact is handed to."""
+    return next_host(parse_address(contact.path[0]).uri if contact.path else contact.uri)
+
+
 class Ways:
     """Finds the way to a recipient."""
 
@@ -37,28 +46,35 @@ class Ways:
         hop: Callable[[str], Hop] | None = None,
         *,
         asks: bool = True,
+        holds: Holds | None = None,
     ) -> None:
         """`extra`: header lines where no REGISTER is known; `asks`: whether those of a REGISTER count.
 
-        `hop`: what is known of a host.
+        `hop`: what is known of a host. `holds`: what the operator holds back.
         """
         self._asks = asks
+        self._holds = holds or Holds()
         self._bindings = bindings
         self._proxy = proxy
         self._extra = extra
         self._hop = hop or (lambda _: NOTHING_KNOWN)
-        self._proxy_hop = self._hop(next_host(proxy)) if proxy else NOTHING_KNOWN
+        self._proxy_host = next_host(proxy) if proxy else ""
+        self._proxy_hop = self._hop(self._proxy_host) if proxy else NOTHING_KNOWN
 
     def to(self, owner: Aor, now: float, target: str = "") -> Way | str:
         """The way to an owner, or why there is none; `target`: a Request-URI that was asked for."""
         contact = self._bindings.newest(owner, now)
         extra = contact.extra if contact and self._asks else self._extra
         if self._proxy:
+            if self._holds.on(owner, self._proxy_host):
+                return HELD
             route = hidden_route(self._proxy)
             return Way(target or owner.uri, (route,), by_proxy=True, extra=extra, hop=self._proxy_hop)
+        host = contact_host(contact) if contact else ""
+        if self._holds.on(owner, host):
+            return HELD
         if contact is None:
             return NO_WAY
-        host = next_host(parse_address(contact.path[0]).uri if contact.path else contact.uri)
         if not is_literal(host):  # PJSIP would look it up on our only thread
             return f"its Contact leads to the host name {host}, which only an outbound_proxy can reach"
         return Way(contact.uri, contact.path, by_proxy=False, extra=extra, hop=self._hop(host.strip("[]")))
@@ -66,6 +82,6 @@ class Ways:
     def by_redirect(self, target: str, old: Way) -> Way | None:
         """The way to where a 3xx points; None where that is a host name."""
         host = next_host(target)
-        if not is_literal(host):
+        if not is_literal(host) or self._holds.on(NOBODY, host):
             return None
         return Way(target, (), by_proxy=False, extra=old.extra, hop=self._hop(host.strip("[]")))

@@ -20,6 +20,7 @@ from ..box.due import zone_of
 from ..errors import ConfigError
 from ..sip.address import Endpoint, parse_uri
 from .parameters import Parameters, sip_uri
+from .watching import Watching
 
 APP = "msilo-lite"
 Listed = Annotated[tuple[str, ...], NoDecode]
@@ -70,7 +71,7 @@ class Peer(BaseModel):
         return f"{self.address}{' with control' if self.control else ''}"
 
 
-class Config(Parameters):
+class Config(Watching, Parameters):
     """All settings: those of msilo, and ours."""
 
     bind: Listed = Field(

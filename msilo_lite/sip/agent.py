@@ -14,6 +14,7 @@ from ipaddress import ip_address
 from typing import Any, Protocol
 
 from ..errors import BadRequest, SipError
+from ..seeing.logs import logger
 from .address import Endpoint, parse_address, parse_uri
 from .pjsip import (
     MSG_DATA_SIZE,
@@ -30,8 +31,7 @@ from .pjsip import (
 )
 from .wire import Answer, Incoming, Outgoing, octets
 
-log = logging.getLogger(__name__)
-pjsip_log = logging.getLogger("msilo_lite.pjsip")
+log = logger(__name__)
 
 OURS = frozenset({b"MESSAGE", b"REGISTER", b"OPTIONS", b"NOTIFY"})
 "Methods handed to the listener."
@@ -168,14 +168,14 @@ class Agent:
                 ours = True
             return int(ours)
         except Exception:  # the one broad catch of this thread of control
-            log.exception("a request failed inside the edge")
+            log.exception("request.broken", where="edge")
             return self._apologize(rdata) if ours else 0
 
     def _hand_over(self, raw: bytes, host: str, port: int, handle: int) -> None:
         try:
             self._listener.received(Incoming(raw, host, port, handle))
         except Exception:
-            log.exception("a request failed inside the daemon")
+            log.exception("request.broken", where="daemon")
             self.answer(handle, 500)
 
     def _clone(self, rdata: int) -> int:
@@ -185,7 +185,7 @@ class Agent:
 
     def _on_dropped(self, size: int, why: str) -> None:
         self._listener.dropped("malformed")
-        log.warning("dropped %d bytes that PJSIP cannot parse: %s", size, why)
+        log.warning("request.malformed", size=size, why=why)
 
     # -- answers -----------------------------------------------------------------------------------------------------
     def answer(self, handle: int, status: int, headers: tuple[tuple[str, str], ...] = ()) -> None:
@@ -207,7 +207,7 @@ class Agent:
         else:
             failed = self._api.pjsip_endpt_respond_stateless(self._endpt, rdata, status, None, None, None)
         if failed:
-            log.warning("an answer %d could not be sent: %s", status, self._api.why(failed))
+            log.warning("answer.not_sent", code=status, error=self._api.why(failed))
 
     # -- out ---------------------------------------------------------------------------------------------------------
     def send(self, token: int, message: Outgoing) -> None:
@@ -294,7 +294,7 @@ class Agent:
             else:
                 self._listener.answered(token, answer)
         except Exception:
-            log.exception("the end of a transaction failed inside the edge")
+            log.exception("transaction.broken")
             self._listener.answered(token, Answer(500, "internal error", local=True))
 
     def own_hosts(self) -> frozenset[str]:
@@ -316,6 +316,7 @@ def _log_writer(pj: Any) -> Any:
     class Writer(pj.LogWriter):  # type: ignore[misc]
         def write(self, entry: Any) -> None:
             levels = {1: logging.ERROR, 2: logging.WARNING, 3: logging.INFO}
-            pjsip_log.log(levels.get(entry.level, logging.DEBUG), "%s", entry.msg.partition("\n")[0].strip())
+            said = entry.msg.partition("\n")[0].strip()
+            log.log(levels.get(entry.level, logging.DEBUG), "pjsip.said", words=said)
 
     return Writer()
