@@ -32,8 +32,8 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("courier", "upkeep", "demo", "live"),
     ("daemon",),
     ("deeds", "serving"),
-    ("errands", "safe", "steering", "looking"),
-    ("intake", "keeping"),
+    ("errands", "safe", "looking"),
+    ("intake", "keeping", "steering"),
     ("app",),
     ("__main__",),
 )

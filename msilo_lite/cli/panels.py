@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from ..box.holds import HELD
 from .views import clean, counted
 
 Record = Mapping[str, Any]
@@ -127,8 +128,10 @@ def _waiting(record: Record, rows: int) -> list[RenderableType]:
     table = _grid(
         {"no_wrap": True, "max_width": 32}, {"justify": "right", "no_wrap": True}, {"ratio": 1, "style": "dim"}
     )
+    held = {one["name"] for one in record["holds"] if one["kind"] == "user"}
     for who, waits in list(record["waiting_for"].items())[:rows]:
-        table.add_row(Text(clean(who)), str(waits), Text(clean(record["troubled"].get(who, ""))))
+        words = HELD if who in held else record["troubled"].get(who, "")
+        table.add_row(Text(clean(who)), str(waits), Text(clean(words)))
     parts: list[RenderableType] = [Text(""), Text.assemble(("Waiting", "bold"), f"  {words}"), table]
     left = users - min(rows, len(record["waiting_for"]))
     return [*parts, Text(f"… and {left} more", style="dim")] if left > 0 else parts
