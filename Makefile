@@ -16,7 +16,8 @@ INSTALL := $(PIP) install --require-hashes --only-binary :all: --progress-bar of
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve demo test check format bench docs peers lock clean
+SECONDS_EACH := $(or $(SECONDS),60)
+.PHONY: help serve demo test check format fuzz bench docs peers lock clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
@@ -44,11 +45,18 @@ format: $(VENV)/.dev  ## format the code and mend what can be mended
 	@$(VENV)/bin/ruff check --quiet --fix-only .
 	@$(VENV)/bin/ruff format --quiet .
 
+fuzz: $(VENV)/.dev  ## fuzz every parser, the edge and the configuration, SECONDS=60 for each
+	@for target in request response address presence config edge; do \
+	    $(VENV)/bin/python -m tests.fuzz $$target --seconds $(SECONDS_EACH) 2>/dev/null || exit 1; \
+	done
+
 bench: peers $(VENV)/.installed  ## measure, beside a real Kamailio
 	@exec $(VENV)/bin/python -m bench $(ARGS)
 
-docs: $(VENV)/.installed  ## make docs/parity.md from docs/parity.toml and the settings
+docs: $(VENV)/.dev  ## make the pages of docs/ that are made from something else
 	@$(VENV)/bin/python -m docs.parity
+	@$(VENV)/bin/python -m docs.manpage
+	@$(VENV)/bin/python -m tests.sip.torture > docs/rfc4475.md
 
 lock: $(LOCK_VENV)/bin/uv  ## make the locks fit pyproject.toml (UPGRADE=1: newest versions)
 	@echo "lock: requirements/run.lock, requirements/dev.lock" >&2

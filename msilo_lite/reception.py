@@ -181,6 +181,7 @@ class Reception:
 
     def _options(self, request: Request, source: Source, now: float) -> Reply:
         """We live; from a peer with control, m_dump."""
+        wire.check(request)
         orders = orders_of(obeyed(request, control=source.control))
         if orders.owner is not None:
             self._dump(orders, now)

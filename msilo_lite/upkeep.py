@@ -150,6 +150,8 @@ class Upkeep:
             handed = int(now) - self._config.handed_time
             ended = self._silo.lapse(int(now), PURGE_BATCH) or self._silo.believe(handed, int(now), PURGE_BATCH)
             self._unclean = ended > 0
+        if start:
+            self._store.scrub()
 
     def _prune(self, now: int) -> None:
         """History that is old enough, or more than is to be kept, goes in short commits."""

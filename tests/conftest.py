@@ -1,9 +1,9 @@
-"""Shared by all tests: how many examples hypothesis tries, and parts on a file of their own."""
+"""Shared by all tests: how many examples hypothesis tries, an empty environment, and parts on a file of their own."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
 
@@ -37,3 +37,16 @@ def rig(open_rig: OpenRig) -> Rig:
     made = open_rig()
     made.register("bob")
     return made
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> Iterator[Mapping[str, str]]:
+    """An environment without settings, and with a home of its own; put back afterwards."""
+    before = dict(os.environ)
+    for name in [name for name in before if name.upper().startswith("MSILO_")]:
+        del os.environ[name]
+    home = tmp_path / "home"
+    os.environ |= {"HOME": str(home), "XDG_CONFIG_HOME": str(home / "config"), "XDG_DATA_HOME": str(home / "data")}
+    yield os.environ
+    os.environ.clear()
+    os.environ.update(before)

@@ -19,7 +19,13 @@ from .schema import MIGRATIONS, SILO_VERSION, version
 BUSY_SECONDS = 1.0
 "How long a statement waits for another process's lock."
 CACHED_STATEMENTS = 256
-_PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=OFF", "temp_store=MEMORY")
+_PRAGMAS = (
+    "journal_mode=WAL",
+    "synchronous=FULL",
+    "foreign_keys=OFF",
+    "temp_store=MEMORY",
+    "secure_delete=ON",  # what was delivered or purged is overwritten with zeros, not only marked as free
+)
 _OURS = (sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.DataError)
 "Errors of SQLite that the same statement would meet again."
 
@@ -88,6 +94,14 @@ def atomic(connection: sqlite3.Connection) -> Iterator[None]:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+
+
+def empty_log(connection: sqlite3.Connection) -> bool:
+    """Cut the write-ahead log, in which deleted text would be readable until it is overwritten; whether that was done.
+
+    Not while another process reads: it waits for that one as long as for any lock.
+    """
+    return int(connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]) == 0
 
 
 def raw(connection: sa.Connection) -> sqlite3.Connection:

@@ -19,7 +19,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from ..errors import NotFound, NotOurs, StoreError
 from ..sip.address import Aor
 from .delivery import WAITING, State
-from .engine import atomic, check_table, connect, open_engine, raw, translated
+from .engine import atomic, check_table, connect, empty_log, open_engine, raw, translated
 from .holds import Hold, Kind
 from .message import Contact, Recipient, Waiting
 from .rows import box, contact_of, from_db, hold_of, recipient_of, waiting_of, wish_row
@@ -269,6 +269,11 @@ class Inbox:
             gone = self._c.execute(sa.delete(self._silo).where(self._silo.c.id.in_(ids))).rowcount
             self._c.execute(sa.insert(wish), row)
         return int(gone), int(sending)
+
+    def scrub(self) -> bool:
+        """Leave nothing readable of what was taken out; False where another process reads and the daemon will do it."""
+        with translated("cannot scrub"):
+            return empty_log(raw(self._c))
 
     def close(self) -> None:
         """Give the file back."""

@@ -13,7 +13,7 @@ from ..errors import BadRequest, Rejected, StoreError
 from ..outbound.compose import Dress, fits, prefix
 from ..settings.control import PATH, Orders, obeyed, orders_of, silos_before
 from ..settings.pseudo import Subject, Template
-from ..sip.address import Aor, NameAddr, aor_of, parse_address, parse_uri
+from ..sip.address import Aor, NameAddr, aor_of, parse_address, parse_uri, without_headers
 from ..sip.wire import Request, bad_header, check, content_type, dedupe_key, kept_headers, media_type, plain
 from .delivery import Event, State, move
 from .message import Message, Settled, Turn, Waiting
@@ -145,7 +145,7 @@ class Silo:
             call_id=plain(request, "call-id"),
             key=dedupe_key(request, from_.get("tag") or "", owner, body),
             due=due,
-            target=dst if orders.dst else "",
+            target=without_headers(dst) if orders.dst else "",
         )
 
     def owner_by(self, request: Request) -> Aor | None:

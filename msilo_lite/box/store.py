@@ -17,7 +17,7 @@ from typing import Any
 from ..errors import StoreError
 from ..sip.address import Aor
 from .delivery import WAITING, State
-from .engine import atomic, connect, migrate, open_engine, translated
+from .engine import atomic, connect, empty_log, migrate, open_engine, translated
 from .holds import Hold
 from .message import Contact, Recipient, Settled, Turn, Waiting, Wish
 from .rows import (
@@ -56,6 +56,8 @@ class Store:
             self._c = connect(file, create=False)
         self._c.row_factory = sqlite3.Row
         self._seen = -1
+        self._remains = False
+        "Whether the log may still hold text that was taken out of the box."
         self._next_silo = self._next_ledger = 0
         made = self._one("SELECT sql FROM sqlite_master WHERE type = 'table' AND name = :name", name=self._silo.name)
         self.foreign = "AUTOINCREMENT" not in str(made).upper()
@@ -176,6 +178,7 @@ class Store:
         self._each(self._sql.settle, passing)
         self._each(self._sql.finish, ended)
         self._each(self._sql.delete_silo, boxes)
+        self._remains |= bool(boxes)
 
     def _write_rest(self, turn: Turn) -> None:
         gone = [{"user": a.user, "host": a.host} for a, r in turn.recipients.items() if r is None]
@@ -348,6 +351,11 @@ class Store:
         """The second since which so many messages left the box; 0 where fewer did. Walks so far in an index."""
         with translated("cannot read"):
             return int(self._one(self._sql.nth_newest, rows=rows - 1) or 0)
+
+    def scrub(self) -> None:
+        """Leave nothing readable of what was taken out of the box; does nothing where nothing was."""
+        with translated("cannot scrub"):
+            self._remains = self._remains and not empty_log(self._c)
 
     def tell(self, name: str, value: str) -> None:
         """Leave a word about the daemon for `status`."""

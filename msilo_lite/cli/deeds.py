@@ -67,6 +67,7 @@ def purging(config: Config, ids: list[int], update: Callable[[int], None]) -> tu
             taken, sending = inbox.purge(ids[start : start + BATCH], int(time.time()))
             gone, late = gone + taken, late + sending
             update(min(start + BATCH, len(ids)))
+        inbox.scrub()
     return gone, late
 
 

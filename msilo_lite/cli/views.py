@@ -112,7 +112,7 @@ def counted(number: int, noun: str = "message") -> str:
 
 def complain(text: str) -> None:
     """One sentence on stderr."""
-    err.print(f"[bold red]msilo-lite:[/] {escape(text)}")
+    err.print(f"[bold red]msilo-lite:[/] {escape(clean(text))}")
 
 
 def as_json(value: Any) -> None:

@@ -257,6 +257,8 @@ class Replay:
         verdict = self._judge(flight, answer)
         if answer.local:
             code, words = None, "no answer" if answer.code == 408 else f"could not be sent: {answer.reason}"
+        elif verdict is CAME_BACK:  # its 202 says nothing any more
+            code, words = None, BACK
         else:
             code, words = answer.code, f"{answer.code} {answer.reason}".strip()
         return self._ended(flight, verdict, code, words, retry_after(answer), now)

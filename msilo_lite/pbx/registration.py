@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ..box.message import Contact
 from ..box.policy import delta_seconds
 from ..errors import BadRequest
-from ..sip.address import Aor, NameAddr, parse_address, parse_uri
+from ..sip.address import Aor, NameAddr, parse_address, parse_uri, without_headers
 from ..sip.wire import Request, plain, registrar_order
 
 DEFAULT_EXPIRES = 3600
@@ -69,7 +69,7 @@ def _binding(request: Request, aor: Aor, address: NameAddr, allow: frozenset[str
     seconds = _expires(address.get("expires"), request.get("expires"))
     return Contact(
         aor=aor,
-        uri=address.uri,
+        uri=without_headers(address.uri),  # RFC 3261 19.1.5: they are for a request that a person makes of it
         path=tuple(f"<{parse_address(value).uri}>" for value in request.all("path")),
         expires=int(now) + seconds,
         takes_message=_takes_message(address.get("methods"), allow),

@@ -109,11 +109,14 @@ class NameAddr:
 
 @lru_cache(maxsize=4096)
 def parse_uri(text: str) -> sipmessage.URI:
-    """A SIP or SIPS URI, scheme in any case. Raises BadRequest: 416 for another scheme, 400 when malformed."""
+    """A SIP or SIPS URI, scheme in any case; headers in it (`?subject=x`) are left out, they name nobody.
+
+    Raises BadRequest: 416 for another scheme, 400 when malformed.
+    """
     scheme, colon, rest = text.partition(":")
     if colon and scheme.lower() not in ("sip", "sips"):
         raise BadRequest(416, f"the URI scheme {scheme} is not served")
-    text = f"{scheme.lower()}:{rest}"
+    text = without_headers(f"{scheme.lower()}:{rest}")
     try:
         uri = sipmessage.URI.parse(text)
         if uri.user and "\ufffd" in uri.user:  # two users must not become one mailbox
@@ -128,6 +131,12 @@ def parse_uri(text: str) -> sipmessage.URI:
         return replace(parse_uri(form["before"] + _STAND_IN + form["after"]), host=form["host"])
     except BadRequest as error:
         raise BadRequest(400, f"{text!r} is not a SIP URI") from error
+
+
+def without_headers(uri: str) -> str:
+    """A URI without the headers in it (RFC 3261 19.1.1): a question mark before the @ belongs to the user."""
+    before, at, behind = uri.rpartition("@")
+    return before + at + behind.partition("?")[0]
 
 
 def parse_address(text: str, *, tel: bool = False) -> NameAddr:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from ..box.policy import RECEIVE_BUFFER, delta_seconds
 from ..errors import BadRequest
-from .address import Aor, aor_of, parse_address, parse_uri, split_list
+from .address import Aor, aor_of, parse_address, parse_uri, split_list, without_headers
 
 COMPACT = {
     "a": "accept-contact",
@@ -194,7 +194,7 @@ def check(request: Request) -> bytes:
     if _cseq(request)[1] != request.method:
         raise BadRequest(400, "CSeq names another method")
     parse_uri(request.target)
-    if request.get("max-forwards") == "0":
+    if request.get("max-forwards") == "0" and request.method != "OPTIONS":  # which we answer ourselves (RFC 3261 11)
         raise BadRequest(483, "Max-Forwards is used up")
     required = request.all("require")
     plain(request, "require")
@@ -290,7 +290,7 @@ def redirect(answer: Answer) -> str | None:
     value = _response_header(answer, "contact")
     try:
         uri = parse_address(split_list(value)[0]).uri if value else None
-        return uri if uri and aor_of(parse_uri(uri)) else None
+        return without_headers(uri) if uri and aor_of(parse_uri(uri)) else None
     except (BadRequest, IndexError):
         return None
 

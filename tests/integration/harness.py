@@ -304,12 +304,16 @@ class Peer:
         answer = self.ask(self.request("REGISTER", self.user, contact, "Expires: 600"))
         assert answer.code == 200, answer
 
-    def reply(self, request: Sip, code: int = 200) -> None:
+    def reply(self, request: Sip, code: int = 200, *more: str) -> None:
         """Answer a request to where the last datagram came from."""
         echoed = [f"{name}: {request.headers[name]}" for name in ("via", "from", "to", "call-id", "cseq")]
         echoed[2] += f";tag={self.user}"
-        text = "\r\n".join([f"SIP/2.0 {code} Reply", *echoed, "Content-Length: 0", "", ""])
+        text = "\r\n".join([f"SIP/2.0 {code} Reply", *echoed, *more, "Content-Length: 0", "", ""])
         self._socket.sendto(text.encode("utf-8", "surrogateescape"), self._source)
+
+    def challenge(self, request: Sip) -> None:
+        """Ask for a password (RFC 3261 22.2), with a nonce of its own each time."""
+        self.reply(request, 401, f'WWW-Authenticate: Digest realm="home", nonce="{next(_serial)}", qop="auth"')
 
     def take(self, count: int, seconds: float = 5) -> list[Sip]:
         """Answer MESSAGEs with 200 until `count` different ones came; retransmissions are answered and left out."""

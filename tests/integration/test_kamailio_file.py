@@ -47,10 +47,8 @@ KAMAILIO_VERSION = """CREATE TABLE version (
 STRANGER = "INSERT INTO silo (src_addr, dst_addr, username, domain, inc_time, exp_time, ctype, body, extra_hdrs) VALUES"
 
 
-@pytest.fixture
-def kamailio(tmp_path: Path) -> Path:
-    """A file that Kamailio made and wrote to."""
-    file = tmp_path / "silo.sqlite"
+def kamailio_file(file: Path) -> None:
+    """Make a file as Kamailio makes it and writes to it."""
     harness.change(
         file,
         KAMAILIO_VERSION,
@@ -64,6 +62,13 @@ def kamailio(tmp_path: Path) -> Path:
         f"{STRANGER} ('sip:carol@home.lan', 'sip:bob@home.lan', 'bob', 'home.lan', {NOW}, {NOW + 60}, 'text/plain',"
         " NULL, NULL)",
     )
+
+
+@pytest.fixture
+def kamailio(tmp_path: Path) -> Path:
+    """A file that Kamailio made and wrote to."""
+    file = tmp_path / "silo.sqlite"
+    kamailio_file(file)
     return file
 
 

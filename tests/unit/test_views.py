@@ -156,10 +156,11 @@ def test_the_last_line_of_serve_names_the_addresses(capsys: Read) -> None:
 def test_sentences(capsys: Read) -> None:
     views.say("plain [bold] text")
     views.complain("it broke [again]")
+    views.complain("a\x1b[2Jb")
     views.story("alice", "writes [x]")
     got = capsys.readouterr()
     assert got.out == "plain [bold] text\n alice  writes [x]\n"
-    assert got.err == "msilo-lite: it broke [again]\n"
+    assert got.err == "msilo-lite: it broke [again]\nmsilo-lite: a\\x1b[2Jb\n"
 
 
 def test_progress_is_silent_in_a_pipe(capsys: Read) -> None:
