@@ -100,8 +100,8 @@ class Daemon:
         self._upkeep = Upkeep(config, self._store, self._silo, self._replay, self._bindings, self._reception, holds)
         self._serving = serving
         parts = self._replay, self._bindings, holds
-        listening = tuple(map(str, self.listening))
-        self.monitor = Monitor(config, self._silo, parts, listening, __version__, listens=serving)
+        listening, earlier = tuple(map(str, self.listening)), self._store.recent()
+        self.monitor = Monitor(config, self._silo, parts, listening, __version__, earlier, listens=serving)
         stranded = [one.owner for one in troubled.values() if one.reason == NO_WAY] if proxy else []
         for owner in (*interrupted, *stranded):  # a proxy was set meanwhile
             self._replay.expect(owner, int(clock()))

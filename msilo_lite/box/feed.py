@@ -49,8 +49,6 @@ class Place:
     "Rows under way, each with the number of its attempt."
     rings: dict[str, int] = field(default_factory=dict)
     "Last number of each ring."
-    life: float = 0.0
-    "When the daemon began whose numbers they are."
 
 
 class Feed:
@@ -142,11 +140,8 @@ class Feed:
         self._at.settled = last
 
     def _told(self) -> Iterator[Event]:
-        """What the daemon told of itself. After a restart it counts from one again."""
+        """What the daemon told of itself."""
         told = self._inbox.recent()
-        life = float(told.get("since", 0))
-        if life != self._at.life:
-            self._at.life, self._at.rings = life, {}
         for ring in RINGS:
             entries = told.get(ring, [])
             last = self._at.rings.get(ring)

@@ -362,6 +362,11 @@ class Store:
         with translated("cannot write"):
             self._run(self._sql.tell, name=name, value=value)
 
+    def recent(self) -> dict[str, Any]:
+        """What an earlier daemon told of what happened last."""
+        with translated("cannot read"):
+            return dict(json.loads(self._one(self._sql.told, name="recent") or "{}"))
+
     def close(self) -> None:
         """Give the file back."""
         self._c.close()

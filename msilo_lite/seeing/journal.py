@@ -37,12 +37,15 @@ NAMES = {
 class Journal:
     """Rings and counts since the start."""
 
-    def __init__(self, since: float) -> None:
-        """`since`: UTC seconds of the start; whoever follows the rings knows by it that they count anew."""
-        self._since = since
-        self._numbers: Counter[str] = Counter()
-        self._rings: dict[str, deque[dict[str, Any]]] = {name: deque(maxlen=most) for name, most in RINGS.items()}
-        self._told: tuple[int, int] = (0, 0)
+    def __init__(self, earlier: Mapping[str, Any] | None = None) -> None:
+        """`earlier`: what the last daemon left; the rings go on from there."""
+        kept = earlier or {}
+        self._rings: dict[str, deque[dict[str, Any]]] = {
+            name: deque(kept.get(name, ()), maxlen=most) for name, most in RINGS.items()
+        }
+        self._numbers = Counter({name: ring[-1]["of"] for name, ring in self._rings.items() if ring})
+        RECENT.resume(kept.get("errors", ()))
+        self._told = self._numbers.total(), RECENT.number
         self.attempts: Counter[str] = Counter()
         "Attempts that ended, by the code of the answer; none: nobody answered, or it could not leave."
         self.ended: Counter[str] = Counter()
@@ -89,7 +92,7 @@ class Journal:
             return None
         self._told = seen
         rings = {name: list(ring) for name, ring in self._rings.items()}
-        return json.dumps({"since": self._since, **rings, "errors": list(RECENT.lines)})
+        return json.dumps({**rings, "errors": list(RECENT.lines)})
 
 
 def was_tried(one: Settled) -> bool:

@@ -11,7 +11,7 @@ import json
 import logging
 import sys
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TextIO
 
 import structlog
@@ -62,6 +62,12 @@ class Recent(logging.Handler):
         self.number = 0
         "How many there were."
         self.lines: deque[dict[str, Any]] = deque(maxlen=KEPT)
+
+    def resume(self, earlier: Iterable[dict[str, Any]]) -> None:
+        """Go on where an earlier process ended, unless this one has said something already."""
+        if not self.lines:
+            self.lines.extend(earlier)
+            self.number = self.lines[-1]["of"] if self.lines else self.number
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep one."""

@@ -10,7 +10,7 @@ import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..box.gauges import Gauges
 from ..box.holds import Holds
@@ -43,15 +43,16 @@ class Monitor:
         parts: tuple[Replay, Bindings, Holds],
         listening: tuple[str, ...],
         version: str,
+        earlier: Mapping[str, Any],
         *,
         listens: bool,
     ) -> None:
-        """`listens`: whether anybody outside is to see it; a command in the daemon's place wants no port."""
+        """`earlier`: what the last daemon left as `recent`. `listens`: whether anybody outside is to see it; a command in the daemon's place wants no port."""
         self._config, self._silo = config, silo
         self._replay, self._bindings, self._holds = parts
         self._listening, self._version = listening, version
         self._started = time.time()
-        self.journal = Journal(self._started)
+        self.journal = Journal(earlier)
         self._published = Published(time.monotonic())
         address = config.http_address if listens else None
         self._web = _listening_at(address, self._published) if address else None
