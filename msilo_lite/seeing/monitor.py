@@ -47,7 +47,10 @@ class Monitor:
         *,
         listens: bool,
     ) -> None:
-        """`earlier`: what the last daemon left as `recent`. `listens`: whether anybody outside is to see it; a command in the daemon's place wants no port."""
+        """`earlier`: what the last daemon left as `recent`.
+
+        `listens`: whether anybody outside is to see it; a command in the daemon's place wants no port.
+        """
         self._config, self._silo = config, silo
         self._replay, self._bindings, self._holds = parts
         self._listening, self._version = listening, version
