@@ -60,7 +60,8 @@ def copy(source: Path, target: Path, update: Callable[[int, int], None], *, forc
             part.replace(target)
             _sync(target.parent)
     finally:
-        part.unlink(missing_ok=True)
+        for left in (part, part.with_name(part.name + "-journal")):
+            left.unlink(missing_ok=True)
 
 
 def _copy(source: Path, part: Path, update: Callable[[int, int], None]) -> None:
@@ -163,7 +164,7 @@ def _counted(connection: sa.Connection) -> Iterator[Found]:
     short = [state for state, most in ends.items() if rows.get(state, 0) > most]
     for state in short:
         words = f"{rows[state]} are {state.name.lower()} by the ledger, {ends[state]} by the counters"
-        yield Found(WRONG, "counters", f"{words}; statistics are too low, no message is affected")
+        yield Found(WARNING, "counters", f"{words}; statistics are too low, no message is affected")
     if not short:
         yield Found(FINE, "counters", "they cover what the ledger has")
 

@@ -31,7 +31,7 @@ ENDED = {
     State.CANCELLED: "purged",
 }
 RINGS = ("wakeups", "attempts", "refusals", "errors")
-ORDER = ("stored", "woken", "sending")
+ORDER = ("skipped", "stored", "woken", "sending")
 "What comes first of what happened in the same second."
 
 

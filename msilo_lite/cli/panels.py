@@ -130,8 +130,8 @@ def _waiting(record: Record, rows: int) -> list[RenderableType]:
     )
     held = {one["name"] for one in record["holds"] if one["kind"] == "user"}
     for who, waits in list(record["waiting_for"].items())[:rows]:
-        words = HELD if who in held else record["troubled"].get(who, "")
-        table.add_row(Text(clean(who)), str(waits), Text(clean(words)))
+        why = HELD if who in held else record["troubled"].get(who, "")
+        table.add_row(Text(clean(who)), str(waits), Text(clean(why)))
     parts: list[RenderableType] = [Text(""), Text.assemble(("Waiting", "bold"), f"  {words}"), table]
     left = users - min(rows, len(record["waiting_for"]))
     return [*parts, Text(f"… and {left} more", style="dim")] if left > 0 else parts

@@ -36,7 +36,7 @@ class Watching(BaseModel):
         except ValueError:
             raise ValueError(f"{text!r} is not of the form PORT or HOST:PORT with an IP address") from None
         if not (port.isascii() and port.isdigit() and int(port) < 65536):
-            raise ValueError(f"{text!r} ends in no port")
+            raise ValueError(f"{text!r} is not of the form PORT or HOST:PORT, with a port up to 65535")
         return f"[{address}]:{int(port)}" if address.version == 6 else f"{address}:{int(port)}"
 
     @property

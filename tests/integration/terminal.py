@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import select
+import signal
 import struct
 import subprocess
 import termios
@@ -31,8 +32,13 @@ class Terminal:
         self.raw = ""
         self._child = subprocess.Popen(
             [*COMMAND, *words], cwd=folder, env=environment(folder), start_new_session=True,
-            stdin=self._follower, stdout=self._follower, stderr=self._follower,
+            stdin=self._follower, stdout=self._follower, stderr=self._follower, preexec_fn=self._own,
         )  # fmt: skip
+
+    def _own(self) -> None:
+        """In the child: this is its terminal, whose Ctrl-C reaches it."""
+        fcntl.ioctl(self._follower, termios.TIOCSCTTY, 0)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     def __enter__(self) -> Terminal:
         return self

@@ -10,6 +10,11 @@ import pytest
 from msilo_lite.box.delivery import State
 from msilo_lite.box.message import Settled, Turn
 from msilo_lite.box.store import Store
+from msilo_lite.cli.deeds import selected
+from msilo_lite.cli.options import choice_of
+from msilo_lite.cli.records import listing
+from msilo_lite.cli.views import counted
+from msilo_lite.settings.config import Config
 from msilo_lite.sip.address import Aor
 from tests.waiting import until
 
@@ -62,6 +67,18 @@ FILTERS = [
 
 
 @pytest.mark.parametrize(("words", "ids"), FILTERS)
+def test_what_a_filter_chooses(mixed: Path, words: tuple[str, ...], ids: list[int]) -> None:
+    given: dict[str, list[str]] = {}
+    for name, value in zip(words[::2], words[1::2], strict=True):
+        given.setdefault(name, []).append(value)
+    one = {name: values[-1] for name, values in given.items()}
+    choice = choice_of(one.get("--to"), one.get("--from"), given.get("--state"), one.get("--older-than"))
+    config = Config.model_validate({"db_url": f"sqlite:///{mixed}"})
+    assert [record["id"] for record in listing(config, choice, history=False)] == ids
+    assert selected(config, [], choice) == ids
+
+
+@pytest.mark.parametrize(("words", "ids"), [FILTERS[0], FILTERS[-2]])
 def test_the_filters_are_the_same_everywhere(
     mixed: Path, tmp_path: Path, words: tuple[str, ...], ids: list[int]
 ) -> None:
@@ -71,14 +88,11 @@ def test_the_filters_are_the_same_everywhere(
     assert [int(re.findall(r'"id": (\d+)', line)[0]) for line in exported] == ids
     chosen = words or ("--all",)
     told = harness.run(tmp_path, "purge", "--dry-run", *chosen, *on(mixed)).out
-    number = f"{len(ids)} message{'' if len(ids) == 1 else 's'}"
-    assert told == (f"Would purge {number}.\n" if ids else "Nothing waits.\n")
-    parked = len({3, 5} & set(ids))
+    assert told == f"Would purge {counted(len(ids))}.\n"
     told = harness.run(tmp_path, "retry", "--dry-run", *chosen, *on(mixed)).out
-    assert told == f"Would send {parked} message{'' if parked == 1 else 's'} again.\n"
+    assert told == f"Would send {counted(len({3, 5} & set(ids)))} again.\n"
     told = harness.run(tmp_path, "schedule", "--dry-run", "--at", "+1h", *chosen, *on(mixed)).out
-    free = len({1, 2, 4} & set(ids))
-    assert told.startswith(f"{free} message{'' if free == 1 else 's'} would go at ")
+    assert told.startswith(f"{counted(len({1, 2, 4} & set(ids)))} would go at ")
     assert waiting(mixed) == [1, 2, 3, 4, 5]
     assert query(mixed, "SELECT count(*) FROM msilo_ledger WHERE state = 0") == [(3,)]
 
@@ -117,7 +131,7 @@ def test_a_message_waits_for_its_new_time_and_lives_as_long_from_then(mixed: Pat
     ran = harness.run(tmp_path, "schedule", "1", "4", "--at", "2031-01-01T12:00:00Z", "--tz", "UTC", *on(mixed))
     assert ran == Ran(0, "2 messages will go at Wednesday 2031-01-01 12:00:00 UTC.\n", "")
     rows = query(mixed, "SELECT id, snd_time, exp_time - snd_time FROM silo WHERE id IN (1, 4)")
-    assert rows == [(1, 1924948800, before[1]), (4, 1924948800, before[4])]
+    assert rows == [(1, 1925035200, before[1]), (4, 1925035200, before[4])]
     listed = harness.run(tmp_path, "remind", "list", "--json", *on(mixed)).json()
     assert [(one["id"], one["due"], one["state"]) for one in listed] == [
         (1, "2031-01-01T12:00:00Z", "scheduled"), (4, "2031-01-01T12:00:00Z", "scheduled"),
