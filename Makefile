@@ -56,6 +56,7 @@ bench: peers $(VENV)/.installed  ## measure, beside a real Kamailio
 docs: $(VENV)/.dev  ## make the pages of docs/ that are made from something else
 	@$(VENV)/bin/python -m docs.parity
 	@$(VENV)/bin/python -m docs.manpage
+	@$(VENV)/bin/python -m docs.pictures
 	@$(VENV)/bin/python -m tests.sip.torture > docs/rfc4475.md
 
 lock: $(LOCK_VENV)/bin/uv  ## make the locks fit pyproject.toml (UPGRADE=1: newest versions)

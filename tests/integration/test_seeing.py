@@ -56,7 +56,8 @@ def a_busy_hour(silo: Serve) -> None:
 # -- status ------------------------------------------------------------------------------------------------------------
 def test_status_tells_what_happened_last(silo: Serve) -> None:
     a_busy_hour(silo)
-    found = until(lambda: s_has_all(status(silo)), 20, "all of it") and status(silo)
+    until(lambda: s_has_all(status(silo)), 20, "all of it")
+    found = status(silo)
     assert {(one["to"], one["by"]) for one in found["last_wakeups"]} == {
         ("bob@home.lan", "register"), ("carol@home.lan", "register"),
     }  # fmt: skip
@@ -87,12 +88,9 @@ def test_what_happened_last_outlives_the_daemon(tmp_path: Path) -> None:
     with Serve(tmp_path, "--settle", "0.1") as silo, Peer("dave", silo.address) as dave:
         dave.register()
         dave.take(2)
-        newest = until(
-            lambda: next(iter([one for one in status(silo)["last_wakeups"] if one["to"] == "dave@home.lan"]), None), 10,
-            "the new wake-up",
-        )  # fmt: skip
+        until(lambda: status(silo)["last_wakeups"][0]["to"] == "dave@home.lan", 20, "the new wake-up")
         after = status(silo)
-    assert newest["by"] == "register"
+    assert after["last_wakeups"][0]["by"] == "register"
     assert [one["to"] for one in after["last_wakeups"]] == ["dave@home.lan", *(o["to"] for o in before["last_wakeups"])]
     assert [one["reason"] for one in after["last_attempts"]] == [one["reason"] for one in before["last_attempts"]]
 
@@ -168,6 +166,12 @@ def test_top_in_a_pipe_is_one_picture(silo: Serve) -> None:
 
 
 # -- tail --------------------------------------------------------------------------------------------------------------
+def _told_after(probe: Peer, told: Events) -> list[dict[str, Any]]:
+    probe.write("probe", str(time.monotonic()))
+    time.sleep(0.2)
+    return told()
+
+
 @contextmanager
 def tailing(silo: Serve, *words: str) -> Iterator[Events]:
     """`tail --json` in the background; gives what it has told so far."""
@@ -185,7 +189,7 @@ def tailing(silo: Serve, *words: str) -> Iterator[Events]:
 
     try:
         with Peer("probe", silo.address) as probe:  # it has begun when it sees this
-            until(lambda: (probe.write("probe", str(time.monotonic())), time.sleep(0.2), told())[-1], 20, "tail looks")
+            until(lambda: _told_after(probe, told), 20, "tail looks")
         yield told
     finally:
         child.terminate()

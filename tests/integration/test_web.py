@@ -31,7 +31,7 @@ def silo(tmp_path: Path) -> Iterator[Serve]:
 
 
 def url_of(silo: Serve) -> str:
-    return re.findall(r"^health: (http://\S+)/readyz", silo.out, re.MULTILINE)[0]
+    return str(re.findall(r"^health: (http://\S+)/readyz", silo.out, re.MULTILINE)[0])
 
 
 def get(silo: Serve, path: str, method: str = "GET") -> tuple[int, str]:
@@ -56,9 +56,9 @@ def reach(silo: Serve, **wanted: float) -> dict[tuple[str, ...], float]:
     """Wait until the metrics say so: they are made once a second."""
     names_ = {(f"msilo_lite_{name}",): value for name, value in wanted.items()}
 
-    def look() -> dict[tuple[str, ...], float] | None:
+    def look() -> dict[tuple[str, ...], float]:
         found = metrics(silo)
-        return found if names_.items() <= found.items() else None
+        return found if names_.items() <= found.items() else {}
 
     return until(look, 10, str(wanted))
 
