@@ -13,15 +13,17 @@ import time
 from collections.abc import Callable
 from functools import lru_cache
 from ipaddress import ip_address
+from socket import AF_INET, AF_INET6
 
 from . import __version__
+from .box.delivery import Hop
 from .box.holds import Holds
 from .box.message import Turn
 from .box.silo import Places, Silo
 from .box.store import Store
 from .errors import Refused, SipError, StoreError
 from .outbound.bindings import USUAL_CONTACT, Bindings
-from .outbound.compose import hidden_route, replay
+from .outbound.compose import replay
 from .outbound.courier import Courier
 from .outbound.hook import Hook
 from .outbound.lanes import Send
@@ -35,10 +37,11 @@ from .seeing.monitor import Monitor
 from .settings.config import Config
 from .settings.terms import dress_of, extra_lines, extra_of, policy_of, reading_of
 from .sip import wire
-from .sip.address import Endpoint, is_literal, next_host, parse_address
+from .sip.address import Endpoint, next_hop, next_host
 from .sip.agent import Agent
 from .sip.asker import Asker
 from .sip.digest import Credentials
+from .sip.lookup import Lookup
 from .sip.wire import Answer, Incoming, Request
 from .upkeep import Upkeep
 
@@ -75,6 +78,10 @@ class Daemon:
         self.agent = Agent(config.endpoints, self, USER_AGENT)
         self._dress = dress_of(config, USER_AGENT)
         places, proxy = Places(config.domain, self.agent.own_hosts()), config.outbound_proxy
+        self._lookup = Lookup(frozenset(AF_INET6 if ":" in one.host else AF_INET for one in self.listening))
+        pbx = frozenset(uri for uri in (proxy, config.registrar) if uri)
+        for uri in pbx:
+            self._lookup.first(next_host(uri))
         room = 0 if proxy else USUAL_CONTACT
         self._silo = Silo(self._store, policy_of(config), places, self._dress, room, reading_of(config))
         self._bindings = Bindings(self._store.contacts())
@@ -82,22 +89,24 @@ class Daemon:
         extra = extra_of(config)
         holds = Holds(self._store.holds())
         ways = Ways(
-            self._bindings, proxy, extra_lines(extra, None), config.hop, asks=extra is not None, holds=holds
+            self._bindings, proxy, extra_lines(extra, None), self._hop, asks=extra is not None, holds=holds
         )  # fmt: skip
         self._replay = Replay(self._silo, ways, config.max_in_flight, troubled, config.max_attempts)
         self._scheduler = Scheduler(
-            config.settle, config.check_time, config.clean_period, config.send_time or REMIND_TICK
-        )
+            config.settle, config.check_time, config.clean_period, config.send_time or REMIND_TICK,
+            config.retry_rate, config.wake_rate,
+        )  # fmt: skip
         credentials = Credentials(config.user, config.secret or "") if config.user else None
-        pbx = frozenset(hidden_route(uri) for uri in (proxy, config.registrar) if uri)
-        self._asker = Asker(self.agent, credentials, pbx)
+        self._asker = Asker(self.agent, credentials, pbx, self._lookup)
         self._liaison = Liaison(config, self._asker, self._store, self.listening)
         self._reception = Reception(
             config, self._silo, self._bindings, self._replay, self._scheduler, self._liaison.notified
         )
         self._hook = Hook(config.store_hook)
         self._courier = Courier(self._asker, self._hook, lambda name: self._silo.turn.count(name))
-        self._upkeep = Upkeep(config, self._store, self._silo, self._replay, self._bindings, self._reception, holds)
+        self._upkeep = Upkeep(
+            config, self._store, self._silo, self._replay, self._bindings, self._reception, holds, troubled
+        )
         self._serving = serving
         parts = self._replay, self._bindings, holds
         listening, earlier = tuple(map(str, self.listening)), self._store.recent()
@@ -185,8 +194,7 @@ class Daemon:
             words = "a second signal ends it now, nothing is lost"
             log.warning("daemon.stopping", seconds=GRACE_SECONDS, in_flight=self._replay.in_flight, words=words)
         self._replay.stop(int(self._clock()), self._scheduler.settling())
-        self._liaison.leave(self._clock())
-        while self._replay.in_flight and time.monotonic() < deadline:
+        while (self._liaison.parting(self._clock()) or self._replay.in_flight) and time.monotonic() < deadline:
             self.turn()
         self.turn(0)
         self._commit(int(self._clock()), force=True)
@@ -248,22 +256,32 @@ class Daemon:
 
     # -- time --------------------------------------------------------------------------------------------------------
     def _tick(self, now: float) -> None:
-        due = self._scheduler.tick(now)
+        due = self._scheduler.tick(now, self._replay.retry_lanes if self._scheduler.in_line else 0)
         for owner, most in due.wake:
             self._replay.wake(owner, most=most)
+        for owner in () if self.stopping else due.retry:
+            self._silo.turn.woke(owner, "timer")
+            self._replay.retry(owner)
         try:
             if due.retries:
                 self._tell()
                 self.monitor.tick(now, refused=self._resting, registered=self._liaison.registered)
             if due.retries and self._serving and not self.stopping:
-                for owner in self._store.due(int(now), REQUESTS_A_TURN):
-                    if self._replay.retry(owner):
-                        self._silo.turn.woke(owner, "timer")
+                self._look_for_retries(int(now))
             if not self.stopping:
                 self._liaison.tick(now)
             self._upkeep.tick(due, now, calling=self._serving and not self.stopping)
         except StoreError as error:
             log.error("store.failed", error=str(error))
+
+    def _look_for_retries(self, now: int) -> None:
+        """Whose back-off is over stands in line; who has a lane already has it look again."""
+        here = self._replay.open
+        for owner in self._store.due(now, REQUESTS_A_TURN + self._scheduler.in_line + len(here)):
+            if owner in here:
+                self._replay.retry(owner)
+            else:
+                self._scheduler.line_up(owner)
 
     # -- disk, then wire ---------------------------------------------------------------------------------------------
     def _commit(self, now: int, *, force: bool = False) -> None:
@@ -326,8 +344,9 @@ class Daemon:
     def _send(self, send: Send) -> None:
         """Hand one replay to the edge; identity claims go to trusted addresses only."""
         way = send.way
-        host = next_host(parse_address(way.routes[0]).uri if way.routes else way.target)
-        trusted = is_literal(host) and self.trusts(host)
+        host = next_host(next_hop(way.routes[0]) if way.routes else way.target)
+        address = self._lookup.address(host)
+        trusted = address is not None and self.trusts(address)
         # a Call-ID of its own for each attempt: some agents never answer one that they have answered already
         call_id = f"{secrets.token_hex(12)}@msilo-lite"
         outgoing = replay(
@@ -335,6 +354,10 @@ class Daemon:
             now=int(self._clock()), extra=way.extra,
         )  # fmt: skip
         self._asker.send(send.token, outgoing)
+
+    def _hop(self, host: str) -> Hop:
+        """What is known of a host that a message is handed to, under its name or its address."""
+        return self._config.hop(self._lookup.address(host) or host)
 
     def work_until(self, done: Callable[[], bool]) -> None:
         """Serve until `done`: what `dump` does while no other daemon serves the file."""

@@ -167,15 +167,18 @@ class Reception:
     def _notify(self, request: Request, now: float) -> Reply:
         wire.check(request)
         status, owner = self._notified(request, now)
-        woken = owner is not None and self._wake(owner, now, "notify")
+        woken = owner is not None and self._wake(owner, now, "notify", crowd=True)
         return Reply(status, durable=woken)
 
-    def _wake(self, owner: Aor, now: float, source: str, most: int = 0) -> bool:
-        """A phone is back: deliver after the settle delay; whether there is anything to deliver."""
+    def _wake(self, owner: Aor, now: float, source: str, most: int = 0, *, crowd: bool = False) -> bool:
+        """A phone is back: deliver after the settle delay; whether there is anything to deliver.
+
+        `source`: by what it was seen; `crowd`: many may be at once.
+        """
         if not self._may_have_mail(owner, int(now)):
             return False
         self._silo.turn.woke(owner, source)
-        self._scheduler.phone_is_back(owner, now, most)
+        self._scheduler.phone_is_back(owner, now, most, crowd=crowd)
         self._replay.expect(owner, int(now + self._config.settle) + 2)  # should we die before
         return True
 

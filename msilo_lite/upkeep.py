@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from .box.holds import HELD, LET_GO, Holds
-from .box.message import Wish
+from .box.message import Recipient, Wish
 from .box.silo import Silo
 from .box.store import Store
 from .outbound.bindings import Bindings
@@ -39,7 +41,10 @@ class Upkeep:
         bindings: Bindings,
         reception: Reception,
         holds: Holds,
+        troubled: Mapping[Aor, Recipient],
     ) -> None:
+        """`troubled`: the lanes' own view of who could not be reached, as it changes."""
+        self._troubled = troubled
         self._config = config
         self._holds = holds
         self._store = store
@@ -89,9 +94,13 @@ class Upkeep:
 
     def _call_for(self, found: list[tuple[Aor, tuple[int, int]]], *, again: bool = False) -> None:
         """Have these owners tried; `again`: but for those whose next try is set already."""
+        here = self._replay.open
         for owner, _ in found:
-            if not (again and self._replay.is_expected(owner)) and self._replay.retry(owner):
+            if again and self._replay.is_expected(owner):
+                continue
+            if owner not in here:
                 self._silo.turn.woke(owner, "reminder")
+            self._replay.retry(owner)
 
     def _look_for_wishes(self, now: int) -> None:
         """What others wrote into the file since the last look; SQLite's data_version says whether to look at all."""
@@ -115,7 +124,7 @@ class Upkeep:
 
     def _let_go(self, now: int) -> None:
         """The holds are others now: who was held back is tried, and held back again where that is still so."""
-        for owner in self._replay.troubled_by(HELD):
+        for owner in [one.owner for one in self._troubled.values() if one.reason == HELD]:
             self._replay.expect(owner, now, LET_GO)
 
     def _grant(self, wish: Wish, now: int) -> None:

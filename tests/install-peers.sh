@@ -5,7 +5,9 @@
 # what is missing, loudly, and fails only with MSILO_REQUIRE_PEERS=1, as in CI.
 set -euo pipefail
 
-packages=(kamailio kamailio-sqlite-modules kamailio-extra-modules sip-tester baresip-core groff-base)
+packages=(
+    kamailio kamailio-sqlite-modules kamailio-extra-modules kamailio-presence-modules sip-tester baresip-core groff-base
+)
 
 # One file per package stands for it, so that a peer built by hand counts as well.
 probe_of() {
@@ -13,6 +15,7 @@ probe_of() {
         kamailio) echo kamailio ;;
         kamailio-sqlite-modules) echo db_sqlite.so ;;
         kamailio-extra-modules) echo uuid.so ;;
+        kamailio-presence-modules) echo pua_reginfo.so ;;
         sip-tester) echo sipp ;;
         baresip-core) echo baresip ;;
         groff-base) echo groff ;;

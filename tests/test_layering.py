@@ -14,12 +14,13 @@ PACKAGE = Path(__file__).parent.parent / "msilo_lite"
 RANKS: tuple[tuple[str, ...], ...] = (
     ("__init__", "errors", "logs"),
     # values, and the rules about them
-    ("address", "delivery", "due", "schema", "lock", "phone", "pjsip", "kamailio", "health", "watching"),
+    ("address", "delivery", "due", "schema", "lock", "phone",
+     "pjsip", "kamailio", "health", "watching", "pace", "pacing"),
     ("policy", "words", "message", "scheduler", "views", "digest", "holds"),
     # text of a request, rows of a file, words for a person
     ("wire", "rows", "engine", "hook", "presence", "journal", "panels"),
     # what a request asks for, what a replay looks like; the edges
-    ("pseudo", "control", "compose", "registration", "statements", "agent", "dialog", "extension", "metrics"),
+    ("pseudo", "control", "compose", "registration", "statements", "agent", "dialog", "extension", "metrics", "lookup"),
     # the file as the daemon sees it, and as the commands do
     ("parameters", "bindings", "store", "inbox", "subscription", "asker", "gauges", "web"),
     # the box
@@ -36,7 +37,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ("intake", "keeping", "steering"),
     ("app",),
     ("__main__",),
-)
+)  # fmt: skip
 RANK = {name: number for number, names in enumerate(RANKS) for name in names}
 FOREIGN = {
     "ctypes": {"pjsip", "agent"},
@@ -48,7 +49,7 @@ FOREIGN = {
     "prometheus_client": {"metrics"},
     "dateparser": {"words"},
     "sipmessage": {"address", "phone"},
-    "pydantic": {"config", "parameters", "sources", "watching"},
+    "pydantic": {"config", "pacing", "parameters", "sources", "watching"},
     "pydantic_settings": {"config", "sources"},
     "platformdirs": {"config"},
 }
@@ -56,7 +57,7 @@ NOT_PURE = {"asyncio", "fcntl", "logging", "os", "random", "secrets", "select", 
             "subprocess", "tempfile", "threading", "time"}  # fmt: skip
 CORE = (
     "address", "delivery", "due", "message", "policy", "wire", "pseudo", "control", "compose", "registration",
-    "bindings", "reasons", "scheduler", "silo", "notice", "ways", "lanes", "replay", "terms", "kamailio",
+    "bindings", "reasons", "pace", "scheduler", "silo", "notice", "ways", "lanes", "replay", "terms", "kamailio",
     "digest", "presence", "dialog", "subscription", "watch", "extension", "holds", "choice", "health",
 )  # fmt: skip
 MODULES = sorted(file for file in PACKAGE.rglob("*.py") if file.parent == PACKAGE or file.stem != "__init__")

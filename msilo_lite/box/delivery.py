@@ -142,7 +142,7 @@ class Verdict:
 
 
 STEP_ASIDE_AFTER = 3
-"Failed attempts after which a message no longer keeps the ones behind it waiting."
+"Doubtful answers in a row after which a message no longer keeps the ones behind it waiting."
 REFUSED_BY_PROXY = Verdict(Event.RELEASE, Lane.HOLD, alarm=True)
 "Our credentials or our trust are broken, not the message: no attempt is counted."
 _MISSED = Verdict(Event.MISSED, Lane.STOP)

@@ -61,9 +61,11 @@ class Statements:
         alive = sa.select(_n(1)).where(mine, silo.c.exp_time > _P("now"))
         self.alive = _sql(alive.limit(_P("most")).offset(_n(0)))
         named = sa.tuple_(silo.c.username, silo.c.domain)
+        known = sa.select(_n(1)).where(ledger.c.silo_id == silo.c.id, ledger.c.arrived == silo.c.inc_time)
+        rests = known.where(ledger.c.state.in_([_n(State.PARKED), _n(State.HANDED)]))
         self.next_owner = _sql(
             sa.select(silo.c.username, silo.c.domain)
-            .where(named > sa.tuple_(_P("user"), _P("host")))
+            .where(named > sa.tuple_(_P("user"), _P("host")), silo.c.snd_time <= _P("now"), ~rests.exists())
             .order_by(silo.c.username, silo.c.domain)
             .limit(_n(1))
             .offset(_n(0))

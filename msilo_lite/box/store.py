@@ -288,18 +288,22 @@ class Store:
             rows = self._run(self._sql.ripened, since=since[0], last=since[1], now=now, most=most)
             return [(Aor(user, host), (at, number)) for user, host, at, number in rows]
 
-    def owners(self, most: int) -> list[Aor]:
-        """Owners with something in their box, one look-up in an index for each."""
+    def owners(self, most: int, now: int, after: Aor | None = None) -> list[Aor]:
+        """Owners of messages that may be sent, in order, after one of them; one look-up in an index for each."""
         found: list[Aor] = []
         with translated("cannot read"):
-            user, host = "", ""
+            user, host = (after.user, after.host) if after else ("", "")
             while len(found) < most:
-                row = self._run(self._sql.next_owner, user=user, host=host).fetchone()
+                row = self._run(self._sql.next_owner, user=user, host=host, now=now).fetchone()
                 if row is None:
                     break
                 user, host = row
                 found.append(Aor(user, host))
         return found
+
+    def mark(self) -> tuple[int, int]:
+        """Another one when anybody has written since: ourselves, or another process."""
+        return self._c.total_changes, self.data_version()
 
     def recipients(self) -> list[Recipient]:
         """Every owner that could not be reached, for the start."""

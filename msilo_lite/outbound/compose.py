@@ -12,7 +12,7 @@ from datetime import datetime
 from ..box.message import Message, Waiting
 from ..box.policy import MAX_REQUEST, RECEIVE_BUFFER, sip_date
 from ..errors import BadRequest
-from ..sip.wire import Outgoing, kept_lines, media_type, octets
+from ..sip.wire import HIDDEN, Outgoing, kept_lines, media_type, octets
 
 IDENTITY = frozenset({"p-asserted-identity", "p-preferred-identity"})
 "Claims that hold inside a trust domain only (RFC 3325 5): not sent outside of it."
@@ -24,8 +24,6 @@ CALL_ID = 40
 "Bytes the Call-ID of a replay may have, where it is ours."
 MSILO_ID = 32
 "Bytes an X-MSilo-ID may have: 15 for the number, a dash and 16 random ones."
-HIDDEN = ";hide>"
-"End of a Route that PJSIP follows and does not write."
 LATEST = 2**40
 "A time of another program's row beyond this is no time that a calendar has."
 LATE = 60

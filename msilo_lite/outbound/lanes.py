@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from ..box.message import Waiting
 from ..sip.address import Aor
 from .ways import Way
+
+REMEMBERED = 10_000
+"Messages with a doubtful answer that are remembered."
 
 
 @dataclass(slots=True)
@@ -20,9 +24,12 @@ class Call:
     "Messages to send at the most; None: all."
     recheck: bool = False
     "Something fell due meanwhile, which the limit must not leave behind."
+    by_timer: bool = False
+    "Whether only the timer wants it."
 
-    def join(self, wish: int | None, most: int) -> None:
+    def join(self, wish: int | None, most: int, *, timer: bool = False) -> None:
         """One more wants the same."""
+        self.by_timer = timer
         self.wishes += [wish] if wish else []
         self.room = None if not most or self.room is None else max(self.room, most)
 
@@ -71,3 +78,32 @@ class OpenLane:
     "Commands that wait for the end of this run."
     room: int | None = None
     "Messages it may still send; None: all."
+    by_timer: bool = False
+    "Whether only the timer wanted it opened."
+
+    @classmethod
+    def of(cls, owner: Aor, call: Call) -> OpenLane:
+        """The lane that a call asks for."""
+        return cls(owner, wishes=call.wishes, room=call.room, recheck=call.recheck, by_timer=call.by_timer)
+
+
+class Doubts:
+    """Answers in a row that may have been for one message alone; a restart begins anew, which keeps the order."""
+
+    def __init__(self) -> None:
+        self._of: dict[int, int] = {}
+
+    def count(self, silo_id: int, *, doubtful: bool) -> int:
+        """One more answer to a message; how many in a row were doubtful."""
+        doubts = self._of.pop(silo_id, 0) + 1
+        if not doubtful:
+            return 0
+        self._of[silo_id] = doubts
+        if len(self._of) > REMEMBERED:  # those that were purged never come again
+            del self._of[next(iter(self._of))]
+        return doubts
+
+
+def by_timer(calls: Iterable[Call | OpenLane]) -> int:
+    """How many of them only the timer wanted."""
+    return sum(one.by_timer for one in calls)

@@ -8,6 +8,7 @@ for the disk. Returns `Send` values and sends nothing itself.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Set
 from dataclasses import replace
 
 from ..box.delivery import REFUSED_BY_PROXY, STEP_ASIDE_AFTER, Event, Verdict, judge
@@ -18,7 +19,7 @@ from ..box.silo import Silo
 from ..errors import SipError
 from ..sip.address import Aor
 from ..sip.wire import Answer, redirect, retry_after
-from .lanes import Call, Flight, OpenLane, Send
+from .lanes import Call, Doubts, Flight, OpenLane, Send, by_timer
 from .ways import Way, Ways
 
 CLAIM = 64
@@ -57,6 +58,7 @@ class Replay:
         "UTC second of the stop; 0 before."
         self._resting: dict[Aor, int] = {}
         "Owners whose messages came back, and until when more of them may: order is kept by waiting."
+        self._doubts = Doubts()
         self._suspects: set[Aor] = set()
         "Owners for whom the proxy passed on a 403 since the last 2xx."
         self.held_until = 0
@@ -68,11 +70,6 @@ class Replay:
     def in_flight(self) -> int:
         """How many messages are under way."""
         return len(self._flights)
-
-    @property
-    def lanes(self) -> tuple[int, int]:
-        """How many lanes are open, and how many owners wait for one."""
-        return len(self._lanes), len(self._queue)
 
     @property
     def idle(self) -> bool:
@@ -90,28 +87,29 @@ class Replay:
         if old is None or old.next_try is None or old.next_try > at:
             self._note(replace(old, next_try=at) if old else Recipient(owner, at, 0, None, words))
 
-    def retry(self, owner: Aor) -> bool:
-        """The back-off of an owner is over, or a reminder is due; what follows is set by how this run ends.
-
-        Whether that begins something, which an open lane would do anyway.
-        """
+    def retry(self, owner: Aor) -> None:
+        """The back-off of an owner is over, or a reminder is due; what follows is set by how this run ends."""
         if owner in self._lanes:
             self._lanes[owner].recheck = True
         elif owner in self._queue:  # who waits there may have a limit
             self._queue[owner].recheck = True
         else:
-            self._enqueue(owner, None)
-            return True
-        return False
+            self._enqueue(owner, None, timer=True)
+
+    @property
+    def open(self) -> Set[Aor]:
+        """Who has a lane, or waits for one."""
+        return self._lanes.keys() | self._queue.keys()
+
+    @property
+    def retry_lanes(self) -> int:
+        """How many more lanes the timer may open: half of them are for whoever comes back."""
+        return max(1, self._most // 2) - by_timer(self._lanes.values()) - by_timer(self._queue.values())
 
     def is_expected(self, owner: Aor) -> bool:
         """Whether the next try of an owner is set already."""
         known = self._troubled.get(owner)
-        return owner in self._lanes or owner in self._queue or (known is not None and known.next_try is not None)
-
-    def troubled_by(self, words: str) -> list[Aor]:
-        """Owners whose last attempt came to nothing for this reason."""
-        return [one.owner for one in self._troubled.values() if one.reason == words]
+        return owner in self.open or (known is not None and known.next_try is not None)
 
     def wake(self, owner: Aor, wish: int | None = None, most: int = 0) -> None:
         """Something says that the phone is back, or the operator does: deliver; back-off starts over.
@@ -122,7 +120,7 @@ class Replay:
             self._note(replace(self._troubled[owner], tries=0))
         self._enqueue(owner, wish, most)
 
-    def _enqueue(self, owner: Aor, wish: int | None, most: int = 0) -> None:
+    def _enqueue(self, owner: Aor, wish: int | None, most: int = 0, *, timer: bool = False) -> None:
         if self._stopped:
             self._note(Recipient(owner, self._stopped, 0, None, STOPPED))
             return
@@ -131,7 +129,7 @@ class Replay:
             lane.again = lane.again or Call()
             lane.again.join(wish, most)
         else:
-            self._queue.setdefault(owner, Call()).join(wish, most)
+            self._queue.setdefault(owner, Call()).join(wish, most, timer=timer)
 
     # -- before the commit -------------------------------------------------------------------------------------------
     def claim(self, now: int) -> None:
@@ -150,7 +148,7 @@ class Replay:
         while self._queue and len(self._lanes) < self._most:
             owner = next(iter(self._queue))
             call = self._queue.pop(owner)
-            lane = OpenLane(owner, wishes=call.wishes, room=call.room, recheck=call.recheck)
+            lane = OpenLane.of(owner, call)
             self._lanes[owner] = self._hungry[owner] = lane
         for lane in list(self._hungry.values()):
             if self._silo.unwritten(lane.owner):
@@ -346,10 +344,11 @@ class Replay:
     def _goes_on(self, lane: OpenLane, item: Waiting, verdict: Verdict) -> bool:
         """Whether the messages behind this one may leave now."""
         if verdict.lane is Then.NEXT:
-            lane.misses = 0
+            lane.misses = self._doubts.count(item.silo_id, doubtful=False)
             return True
         lane.misses += 1
-        return verdict.lane is Then.ASIDE and lane.misses == 1 and item.attempts + 1 >= STEP_ASIDE_AFTER
+        doubts = self._doubts.count(item.silo_id, doubtful=verdict.lane is Then.ASIDE)
+        return lane.misses == 1 and doubts >= STEP_ASIDE_AFTER
 
     # -- the end of a lane -------------------------------------------------------------------------------------------
     def _finish(self, lane: OpenLane, now: int) -> None:

@@ -58,18 +58,20 @@ class Ways:
         self._proxy = proxy
         self._extra = extra
         self._hop = hop or (lambda _: NOTHING_KNOWN)
-        self._proxy_host = next_host(proxy) if proxy else ""
-        self._proxy_hop = self._hop(self._proxy_host) if proxy else NOTHING_KNOWN
+        self._next = next_host(proxy) if proxy else ""
+        self._proxy_hop = self._hop(self._next) if is_literal(self._next) else None
+        "What is known of the proxy; None: its name may mean another address each time."
 
     def to(self, owner: Aor, now: float, target: str = "") -> Way | str:
         """The way to an owner, or why there is none; `target`: a Request-URI that was asked for."""
         contact = self._bindings.newest(owner, now)
         extra = contact.extra if contact and self._asks else self._extra
         if self._proxy:
-            if self._holds.on(owner, self._proxy_host):
+            if self._holds.on(owner, self._next):
                 return HELD
             route = hidden_route(self._proxy)
-            return Way(target or owner.uri, (route,), by_proxy=True, extra=extra, hop=self._proxy_hop)
+            hop = self._proxy_hop or self._hop(self._next)
+            return Way(target or owner.uri, (route,), by_proxy=True, extra=extra, hop=hop)
         host = contact_host(contact) if contact else ""
         if self._holds.on(owner, host):
             return HELD

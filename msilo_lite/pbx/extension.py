@@ -13,6 +13,9 @@ FIRST_TOKEN = 2**42
 "Tokens of REGISTERs; nothing else has larger ones."
 REFUSED_PAUSE = 300
 "Seconds until the next try after a refusal: a password may have been mended."
+NOT_TRIED = "not tried yet"
+LONGEST = 86400
+"Seconds of a Retry-After or of a registration that are believed."
 PATIENCE = 40
 "Seconds after which a REGISTER that was never answered is given up: PJSIP needs 32."
 
@@ -27,13 +30,14 @@ class Extension:
         self._registrar, self._aor, self._contact, self._routes = registrar, aor, contact, routes
         self._asked_expires = expires
         self._call_id, self._tag, self._cseq, self._token = f"{fresh()}@msilo-lite", fresh(), 0, FIRST_TOKEN
-        self._due = 0.0
+        self._due = self._since = 0.0
+        "When the next REGISTER goes, and when that was decided: a clock before that was set back."
         self._under_way = 0.0
         "When the REGISTER that is not answered yet was sent; 0: none."
         self._failures = 0
         self.until = 0.0
         "UTC second until which we are registered; 0: we are not."
-        self.words = "not tried yet"
+        self.words = NOT_TRIED
         "The state, for a person."
 
     @property
@@ -45,9 +49,11 @@ class Extension:
         """The REGISTER to send now, or None."""
         if self._under_way and 0 <= now - self._under_way < PATIENCE:
             return None
-        if 0 <= self._due - now <= max(self._asked_expires, PBX_BACKOFF[-1]):
+        if self._since <= now < self._due:
             return None
         self._under_way = now
+        if self.words == NOT_TRIED:
+            self.words = "asked, no answer yet"
         return self._request(self._asked_expires)
 
     def leave(self) -> Outgoing | None:
@@ -69,22 +75,27 @@ class Extension:
         self._under_way = 0.0
         if 200 <= answer.code < 300:
             seconds = self._granted(answer)
-            self._failures, self.until, self._due = 0, now + seconds, now + max(seconds * 0.6, 10)
+            self._failures, self.until = 0, now + seconds
+            self._wait(now, max(seconds * 0.6, 10))
             self.words = f"registered as {self._aor}"
             return
         if answer.code == 423:  # RFC 3261 10.2.8: too brief
             least = delta_seconds(next(iter(response_headers(answer, "min-expires")), None)) or 0
             if self._asked_expires < least <= 86400:
-                self._asked_expires, self._due = least, now
+                self._asked_expires = least
+                self._wait(now, 0)
                 return
         refused = answer.code in (401, 403, 404, 407) and not answer.local
         pause = REFUSED_PAUSE if refused else PBX_BACKOFF[min(self._failures, len(PBX_BACKOFF) - 1)]
         self._failures += 1
-        self._due = now + max(pause, retry_after(answer) or 0)
+        self._wait(now, max(pause, min(retry_after(answer) or 0, LONGEST)))
         self.until = self.until if now < self.until else 0.0
         said = "no answer" if answer.local else f"{answer.code} {answer.reason}"
         hint = "; is the password right?" if refused and answer.code in (401, 403, 407) else ""
         self.words = f"not registered: {said}{hint}"
+
+    def _wait(self, now: float, seconds: float) -> None:
+        self._since, self._due = now, now + min(seconds, LONGEST)
 
     def _granted(self, answer: Answer) -> int:
         """Seconds that the registrar gives our Contact (RFC 3261 10.3 step 8)."""

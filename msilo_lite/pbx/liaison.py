@@ -13,7 +13,7 @@ from ..errors import SipError
 from ..outbound.compose import hidden_route
 from ..seeing.logs import logger
 from ..settings.config import Config
-from ..sip.address import Aor, Endpoint, parse_uri
+from ..sip.address import Aor, Endpoint, next_host, parse_uri
 from ..sip.asker import Asker
 from ..sip.wire import Answer, Outgoing, Request
 from .extension import Extension
@@ -23,32 +23,61 @@ log = logger(__name__)
 
 TICK = 1.0
 "Seconds between two looks at what is due, and at who has mail."
+GOODBYE = 2.0
+"Seconds that a stop waits for the PBX to hear that we leave; one that is down forgets us by itself."
 OWNERS = 2000
-"Users with mail that are looked at for subscriptions."
+"Users with mail that are looked at for subscriptions at the same time, unless somebody says otherwise."
+PAGE = 600.0
+"Seconds until the next ones are looked at, where there are more."
+LOOK = 10.0
+"Seconds between two looks at who has mail where nobody has written."
 
 
 class Liaison:
     """The relations with one PBX. Without `registrar` and `watch` it does nothing."""
 
-    def __init__(self, config: Config, asker: Asker, store: Store, listening: tuple[Endpoint, ...]) -> None:
+    def __init__(
+        self, config: Config, asker: Asker, store: Store, listening: tuple[Endpoint, ...], most: int = OWNERS
+    ) -> None:
+        """`most`: users with mail that are looked at for subscriptions at the same time."""
         self._asker = asker
         self._store = store
+        self._most = most
         self._extension: Extension | None = None
         self._watches: Watches | None = None
         self._next = 0.0
-        routes = (hidden_route(config.outbound_proxy),) if config.outbound_proxy else ()
-        towards = config.registrar or config.outbound_proxy
-        if towards is None or not (config.registrar or config.watch != "off"):
+        self._mark = (-1, -1)
+        self._looked = self._turned = 0.0
+        self._page: Aor | None = None
+        "The users looked at begin after this one."
+        self._last_owner: Aor | None = None
+        "The last of them, where there are more."
+        self._left: float | None = None
+        "When we began to leave; None: we have not."
+        self._last = 0
+        "Token of the REGISTER that ends the registration, until it is answered."
+        self._towards = config.registrar or config.outbound_proxy or ""
+        self._begins = config if config.registrar or (self._towards and config.watch != "off") else None
+        "Until it is known by which of our addresses the PBX reaches us; None: it is, or nothing is wanted of the PBX."
+        self._listening = listening
+        self._begin()
+
+    def _begin(self) -> None:
+        """Begin as soon as the PBX has an address."""
+        config = self._begins
+        address = self._asker.address_of(next_host(self._towards)) if config else None
+        if config is None or address is None:
             return
-        place = reachable(listening, towards)
-        contact = f"sip:{config.user or 'msilo-lite'}@{place}"
-        me = f"sip:{config.user}@{parse_uri(towards).host}" if config.user else contact
+        self._begins = None
+        contact = f"sip:{config.user or 'msilo-lite'}@{reachable(self._listening, address)}"
+        me = f"sip:{config.user}@{parse_uri(self._towards).host}" if config.user else contact
         if config.registrar:
             straight = (hidden_route(config.registrar),)
             self._extension = Extension(
                 f"sip:{parse_uri(config.registrar).host}", me, contact, straight, config.register_expires, _fresh
             )
         if config.watch != "off":
+            routes = (hidden_route(config.outbound_proxy),) if config.outbound_proxy else ()
             self._watches = Watches(config.watch, me, contact, routes, config.watch_most, fresh=_fresh)
 
     def tick(self, now: float) -> None:
@@ -56,12 +85,30 @@ class Liaison:
         if 0 <= self._next - now <= TICK:
             return
         self._next = now + TICK
+        self._begin()
         if self._extension and (request := self._extension.tick(now)):
             self._send(self._extension.token, request, now)
         if self._watches:
-            self._watches.want(self._store.owners(OWNERS), now)
+            self._want(now)
             for token, request in self._watches.tick(now):
                 self._send(token, request, now)
+
+    def _want(self, now: float) -> None:
+        """Who has mail, as far as that may have changed."""
+        assert self._watches is not None
+        mark = self._store.mark()
+        if mark == self._mark and 0 <= now - self._looked < LOOK:
+            return
+        self._looked = now
+        if not 0 <= now - self._turned < PAGE:
+            self._turned, self._page = now, self._last_owner
+        owners = self._store.owners(self._most, int(now), self._page)
+        self._last_owner = owners[-1] if len(owners) == self._most else None
+        if self._page is not None and len(owners) < self._most:  # round to the first ones
+            first = self._store.owners(self._most - len(owners), int(now))
+            owners += [one for one in first if one not in set(owners)]
+        self._watches.want(owners, now)
+        self._mark = mark
 
     def _send(self, token: int, request: Outgoing, now: float) -> None:
         try:
@@ -72,6 +119,7 @@ class Liaison:
     def answered(self, token: int, answer: Answer, now: float) -> bool:
         """The end of a request; whether it was one of ours."""
         if self._extension and token == self._extension.token:
+            self._last = 0
             before = self._extension.words
             self._extension.answered(answer, now)
             if self._extension.words != before:
@@ -86,10 +134,21 @@ class Liaison:
         """A NOTIFY: the status it is answered with, and who is to be woken."""
         return self._watches.notified(request, now) if self._watches else (481, None)
 
-    def leave(self, now: float) -> None:
-        """End the registration; the PBX forgets the subscriptions by themselves."""
-        if self._extension and (request := self._extension.leave()):
-            self._send(self._extension.token, request, now)
+    def parting(self, now: float) -> bool:
+        """Say goodbye: called each turn of a stop; whether the PBX is still to answer.
+
+        The registration ends, and so do the subscriptions, a few at a time, for GOODBYE seconds at the most.
+        """
+        if self._left is None:
+            self._left = now
+            if self._extension and (request := self._extension.leave()):
+                self._last = self._extension.token
+                self._send(self._last, request, now)
+        if not 0 <= now - self._left < GOODBYE:
+            return False
+        for token, request in self._watches.leave(now) if self._watches else ():
+            self._send(token, request, now)
+        return bool(self._last or (self._watches and self._watches.leaving))
 
     @property
     def registered(self) -> bool | None:
@@ -99,6 +158,8 @@ class Liaison:
     def facts(self) -> dict[str, object]:
         """For `status`."""
         found: dict[str, object] = {}
+        if self._begins and self._begins.registrar:
+            found["extension"] = f"not registered: {next_host(self._towards)} has no address now"
         if self._extension:
             found["extension"] = self._extension.words
         if self._watches:
@@ -106,9 +167,8 @@ class Liaison:
         return found
 
 
-def reachable(listening: tuple[Endpoint, ...], uri: str) -> str:
-    """The address, as host:port of a URI, under which the host of a URI reaches us: for Contact headers."""
-    host = parse_uri(uri).host.strip("[]")
+def reachable(listening: tuple[Endpoint, ...], host: str) -> str:
+    """The address, as host:port of a URI, under which an IP address reaches us: for Contact headers."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     same = [one for one in listening if (":" in one.host) == (":" in host)] or list(listening)
     chosen = same[0]

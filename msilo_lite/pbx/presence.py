@@ -60,6 +60,12 @@ class RegTable:
         self._version: int | None = None
         self._active: set[tuple[str, str]] = set()
         "Ids of registrations with those of their active contacts."
+        self._news = False
+
+    @property
+    def news(self) -> bool:
+        """Whether the last document had a contact that was not active before: one more phone is back."""
+        return self._news
 
     @property
     def open(self) -> bool:
@@ -72,13 +78,15 @@ class RegTable:
         A full one counts whatever its version is: Kamailio and OpenSIPS say 0 in each. NOTIFYs are in order by CSeq.
         """
         if not info.full and self._version is not None and info.version <= self._version:
+            self._news = False
             return False
+        before = set(self._active)
         missed = not info.full and (self._version is None or info.version > self._version + 1)
         if info.full:
             self._active.clear()
         for one in info.registrations:
             self._change(one)
-        self._version = info.version
+        self._version, self._news = info.version, not self._active <= before
         if len(self._active) <= MOST_CONTACTS:
             return missed
         self._active, self._version = {next(iter(self._active))}, None

@@ -2,17 +2,20 @@
 
 The table is msilo's (check_message_support) with its slip mended: a Contact whose `methods` leave MESSAGE out never
 wakes. We are a silo beside the registrar, not the registrar: the bindings only tell where a replay may go.
+
+The S-CSCF of an IMS registers its users at us in its own name (3GPP TS 24.229 5.4.1.7): From and Contact are the
+server's. Such a Contact is no phone: it is the way to the user, whose AoR stays the Request-URI.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..box.message import Contact
 from ..box.policy import delta_seconds
 from ..errors import BadRequest
-from ..sip.address import Aor, NameAddr, parse_address, parse_uri, without_headers
+from ..sip.address import URI, Aor, NameAddr, parse_address, parse_uri, without_headers
 from ..sip.wire import Request, plain, registrar_order
 
 DEFAULT_EXPIRES = 3600
@@ -58,9 +61,36 @@ def judge(
         return Registration(aor, (), order, clear=True, wakes=False, headers=headers)
     allow = frozenset(name.upper() for name in request.all("allow")) if request.get("allow") is not None else None
     parsed = [parse_address(value) for value in values]
-    bindings = tuple(_binding(request, aor, one, allow, now) for one in parsed)
+    server = _server(request)
+    bindings = tuple(
+        _by_server(_binding(request, aor, one, None, now))
+        if server and _is_servers(one, server)
+        else _binding(request, aor, one, allow, now)
+        for one in parsed
+    )
     wakes = any(one.takes_message and one.expires > now for one in bindings)
     return Registration(aor, bindings, order, clear=False, wakes=wakes, headers=headers)
+
+
+def _server(request: Request) -> URI | None:
+    """Who registers in place of the user (RFC 3261 10.2, third-party registration); None: he does himself."""
+    try:
+        sender, user = (parse_uri(parse_address(request.get(name) or "").uri) for name in ("from", "to"))
+    except BadRequest:  # a tel: URI, say: nothing that a server would write
+        return None
+    return None if sender.user == user.user else sender  # whatever the hosts: a border may have rewritten one
+
+
+def _is_servers(contact: NameAddr, server: URI) -> bool:
+    """Whether a Contact is that of the server which registers, and not of a phone that an administrator registers."""
+    uri = parse_uri(contact.uri)
+    return uri.user is None or uri.user == server.user
+
+
+def _by_server(one: Contact) -> Contact:
+    """The way through a server: its Contact becomes the Route. Its Allow and methods are not those of a phone."""
+    loose = one.uri if "lr" in parse_uri(one.uri).parameters else f"{one.uri};lr"
+    return replace(one, uri=one.aor.uri, path=(*one.path, f"<{loose}>"), takes_message=True)
 
 
 def _binding(request: Request, aor: Aor, address: NameAddr, allow: frozenset[str] | None, now: float) -> Contact:

@@ -120,7 +120,7 @@ class Subscription:
     def told(self, dialog: Dialog, heard: Heard, said: bool | RegInfo | None, state: dict[str, str], at: float) -> bool:
         """A NOTIFY, read; whether the user can be reached as far as we knew not before."""
         now_open = self._note(said, at) if isinstance(said, RegInfo) else said
-        news = now_open is True and self.open is not True
+        news = now_open is True and (self.open is not True or (isinstance(said, RegInfo) and self._table.news))
         first = not dialog.confirmed
         dialog.take(heard)
         self._failures, self.open = 0, now_open

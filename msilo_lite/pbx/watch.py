@@ -59,6 +59,8 @@ class Watches:
         "By Call-ID of their dialogs, the last ones that ended among them."
         self._under_way: dict[int, tuple[Subscription, Dialog, int]] = {}
         "By token: what was asked, in which dialog, for how many seconds."
+        self._parting: set[str] = set()
+        "Call-IDs of dialogs that were left, until the PBX has said its last word."
         self._off: tuple[float, str] = -math.inf, ""
         "Until when the whole event rests, and why."
         self._heard_at, self._time, self._next = math.inf, 0.0, 0.0
@@ -163,6 +165,23 @@ class Watches:
         self._under_way[self._token] = one, dialog, expires
         return self._token, dialog.subscribe(expires)
 
+    def leave(self, now: float) -> list[tuple[int, Outgoing]]:
+        """The SUBSCRIBEs that end what is open (RFC 6665 4.1.2.3), a few at a time: called again, those that follow.
+
+        Nobody is wanted any more. A dialog whose SUBSCRIBE is under way is ended when that was answered.
+        """
+        at = self._passed(now)
+        self._wanted = {}
+        found = [one for one in self._of.values() if one.dialog and one.dialog.peer_tag and not one.token]
+        asked = [self._ask(one, 0, at) for one in found[: max(0, PACE - len(self._parting))]]
+        self._parting.update(request.call_id for _, request in asked)
+        return asked
+
+    @property
+    def leaving(self) -> bool:
+        """Whether the last NOTIFY of a dialog that was left has not come yet, or a SUBSCRIBE is not answered."""
+        return bool(self._parting) or any(one.dialog and one.token for one in self._of.values())
+
     # -- answers -----------------------------------------------------------------------------------------------------
     def answered(self, token: int, answer: Answer, now: float) -> bool:
         """The final answer to a SUBSCRIBE; whether the token was one of ours."""
@@ -174,6 +193,8 @@ class Watches:
             return True
         one.token = 0
         if expires == 0:
+            if not 200 <= answer.code < 300:
+                self._parting.discard(dialog.call_id)
             one.close(at, at)  # whatever the answer: a NOTIFY that still comes gets 481, which ends it
         elif 200 <= answer.code < 300:
             one.accepted(dialog, answer, expires, at)
@@ -207,6 +228,8 @@ class Watches:
         body = check(request).strip()
         state = _parameters(request.get("subscription-state"))
         call_id = request.get("call-id") or ""
+        if state[""] == "terminated":
+            self._parting.discard(call_id)
         one = self._calls.get(call_id)
         if one and not _is_in(one, call_id) and state[""] == "terminated":
             return None  # the last word of a dialog that ended

@@ -104,15 +104,13 @@ class Monitor:
     def _measured(self, box: Gauges, now: float, registered: bool | None) -> Mapping[str, float]:
         self._count(box, now)
         file, oldest = self._config.db_file, box.oldest()
-        open_, queued = self._replay.lanes
         found: dict[str, float] = {
             "waiting_messages": self._boxed,
             "held_messages": self._held,
             "holds": len(self._holds.all),
             "oldest_message_age_seconds": max(0, int(now) - oldest) if oldest else 0,
             "in_flight_messages": self._replay.in_flight,
-            "open_lanes": open_,
-            "queued_lanes": queued,
+            "lanes": len(self._replay.open),
             "registered_users": len(self._bindings.owners()),
             "alarm": float(bool(self._replay.alarm)),
             "database_bytes": _size(file),

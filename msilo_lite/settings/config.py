@@ -19,6 +19,7 @@ from ..box.delivery import Hop, Trust
 from ..box.due import zone_of
 from ..errors import ConfigError
 from ..sip.address import Endpoint, parse_uri
+from .pacing import Pacing
 from .parameters import Parameters, sip_uri
 from .watching import Watching
 
@@ -71,7 +72,7 @@ class Peer(BaseModel):
         return f"{self.address}{' with control' if self.control else ''}"
 
 
-class Config(Watching, Parameters):
+class Config(Watching, Pacing, Parameters):
     """All settings: those of msilo, and ours."""
 
     bind: Listed = Field(

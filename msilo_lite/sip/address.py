@@ -16,6 +16,7 @@ import sipmessage
 
 from ..errors import BadRequest
 
+URI = sipmessage.URI
 USER_SAFE = "-_.!~*'()&=+$,;?/"
 "What a user part may hold without escapes (RFC 3261 25.1, user-unreserved)."
 _QUOTED = re.compile(r'\s*"(?:[^"\\]|\\.)*"')
@@ -197,12 +198,25 @@ def same_uri(a: str, b: str) -> bool:
     )
 
 
+@lru_cache(maxsize=1024)
+def next_hop(route: str) -> str:
+    """The URI of a Route value. Raises BadRequest (400) where there is none."""
+    return parse_address(route).uri
+
+
 def next_host(uri: str) -> str:
     """The host that a request to this URI is sent to, without brackets: `maddr` before the host (RFC 3261 19.1.1)."""
     parsed = parse_uri(uri)
     return (parsed.parameters.get("maddr") or parsed.host).strip("[]")
 
 
+def host_port(uri: str) -> int:
+    """The port that a request to this URI is sent to (RFC 3261 19.1.2)."""
+    parsed = parse_uri(uri)
+    return parsed.port or (5061 if parsed.scheme == "sips" else 5060)
+
+
+@lru_cache(maxsize=1024)
 def is_literal(host: str) -> bool:
     """Whether a host needs no look-up: PJSIP resolves names blocking, on our only thread."""
     try:

@@ -1,7 +1,8 @@
 """Requests that a PBX asks a password for, and that are asked again with it (RFC 3261 22).
 
 Stands between the daemon and the edge: what is sent through it ends once, with the answer to the last try. The password
-is for our own PBX alone; a phone that asks for one is not answered.
+is for our own PBX alone, known by host and port of the next hop; a phone that asks for one is not answered, nor a proxy
+that a dialog or a redirection leads to.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ import secrets
 from dataclasses import replace
 
 from ..errors import BadRequest, SipError
+from .address import next_hop
 from .agent import Agent
 from .digest import Challenge, Credentials, best_of
+from .lookup import Lookup
 from .wire import Answer, Outgoing, octets, response_headers
 
 HEADERS = {401: (b"Authorization", "www-authenticate"), 407: (b"Proxy-Authorization", "proxy-authenticate")}
@@ -23,11 +26,12 @@ TRIES = 2
 class Asker:
     """Sends requests, with the password where our own PBX wants one."""
 
-    def __init__(self, agent: Agent, who: Credentials | None, ours: frozenset[str]) -> None:
-        """`ours`: first Routes of requests to the PBX that the password is for; only it gets anything but MESSAGE."""
+    def __init__(self, agent: Agent, who: Credentials | None, ours: frozenset[str], lookup: Lookup) -> None:
+        """`ours`: SIP URIs of the PBX that the password is for."""
         self._agent = agent
         self._who = who
         self._ours = ours
+        self._lookup = lookup
         self._open: dict[int, tuple[Outgoing, int]] = {}
         self._known: tuple[int, Challenge] | None = None
         "The last challenge and the code it came with: the next request answers it without being asked."
@@ -35,7 +39,8 @@ class Asker:
 
     def send(self, token: int, message: Outgoing) -> None:
         """Send a request; `answered` is told its end. Raises SipError when it cannot even start."""
-        if self._who is None or not (message.method != "MESSAGE" or {*message.routes[:1]} & self._ours):
+        message = self._lookup.lead(message)
+        if self._who is None or not self._is_ours(message):
             self._agent.send(token, message)
             return
         self._open[token] = message, 0
@@ -44,6 +49,15 @@ class Asker:
         except SipError:
             del self._open[token]
             raise
+
+    def address_of(self, host: str) -> str | None:
+        """The IP address of a host; None where it is not known, or not yet."""
+        return self._lookup.address(host)
+
+    def _is_ours(self, message: Outgoing) -> bool:
+        """Whether it goes to our own PBX."""
+        hop = next_hop(message.routes[0]) if message.routes else message.target
+        return self._lookup.same_place(hop, self._ours)
 
     def answered(self, token: int, answer: Answer) -> Answer | None:
         """The end of a request, or None when it was asked again with the password."""

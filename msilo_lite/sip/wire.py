@@ -70,6 +70,8 @@ class Incoming:
     "What the edge needs to answer it, once."
 
 
+HIDDEN = ";hide>"
+"End of a Route that PJSIP follows and does not write."
 CSEQ_STEP = 3
 "A request that a PBX wants a password for is repeated with the numbers in between (`asker`, RFC 3261 22.2)."
 

@@ -46,6 +46,7 @@ VERBS: dict[str, tuple[str, Verb]] = {
     "repeat": ("SELECT msilo_ledger.dedupe", lambda store, _: store.knows(b"x" * 16)),
     "reminders": ("SELECT silo.username", lambda store, _: store.ripened((0, 0), NOW, 10)),
     "due": ("SELECT msilo_recipient", lambda store, _: store.due(NOW, 10)),
+    "who has mail": ("SELECT silo.username", lambda store, _: store.owners(10, NOW)),
     "lapsed": ("SELECT silo.id AS id", lambda store, _: store.lapsed(NOW, 10)),
     "by id": ("SELECT msilo_ledger", lambda store, item: store.by_msilo_id(item.msilo_id)),
     "dedupe look-up and insert": (

@@ -143,7 +143,7 @@ def test_what_happens_is_counted(silo: Serve) -> None:
         assert found["msilo_lite_delivery_delay_seconds_count",] == 3
         assert found["msilo_lite_build_info", *[key[1] for key in found if key[0] == "msilo_lite_build_info"]] == 1
         assert found["msilo_lite_database_bytes",] > 0
-        assert {"in_flight_messages", "open_lanes", "queued_lanes", "alarm"} <= {
+        assert {"in_flight_messages", "lanes", "alarm"} <= {
             key[0].removeprefix("msilo_lite_") for key, value in found.items() if value == 0
         }
 

@@ -46,9 +46,12 @@ class Asterisk:
 
     `silo`: where it finds the silo, an address that no phone has. None: the silo is an extension and registers.
     `qualify`: seconds between two OPTIONS to a phone or the silo; 0: everyone who is registered is there.
+    `digest`: the one algorithm in which it asks the silo for its password; empty: MD5, as shipped.
     """
 
-    def __init__(self, folder: Path, silo: Address | None, *, port: int = 0, qualify: int = 0) -> None:
+    def __init__(
+        self, folder: Path, silo: Address | None, *, port: int = 0, qualify: int = 0, digest: str = ""
+    ) -> None:
         self._root = unpacked()
         (self._modules,) = self._root.glob("usr/lib/*/asterisk/modules")
         self._folder = folder / f"asterisk-{len(list(folder.glob('asterisk-*')))}"
@@ -58,7 +61,10 @@ class Asterisk:
         for name in ("run", "db", "log", "spool"):
             (self._folder / name).mkdir(parents=True)
         shutil.copytree(self._root / "etc/asterisk", self._etc)  # as Debian ships it, but for what follows
-        (self._etc / "pjsip.conf").write_text(self._pjsip(silo, qualify))
+        pjsip = self._pjsip(silo, qualify)
+        if digest:
+            pjsip = pjsip.replace("username = silo\n", f"username = silo\nsupported_algorithms_uas = {digest}\n", 1)
+        (self._etc / "pjsip.conf").write_text(pjsip)
         shutil.copy(EXAMPLES / "extensions.conf", self._etc)
         self._write("asterisk.conf", "directories", [f"{key} => {place}" for key, place in self._places().items()])
         self._write("modules.conf", "modules", ["autoload = no", *(f"load = {name}.so" for name in MODULES.split())])
@@ -106,6 +112,14 @@ class Asterisk:
         """What a line typed at its console prints, for example "pjsip show contacts"."""
         argv = [*self._argv, "-rx", line]
         return subprocess.run(argv, capture_output=True, text=True, timeout=10, check=False).stdout
+
+    def hint(self, user: str, value: str) -> None:
+        """What a user's hint looks at, from now on."""
+        file = self._etc / "extensions.conf"
+        line = f"exten => {user},hint,"
+        assert line in file.read_text()
+        file.write_text(re.sub(rf"(?m)^{re.escape(line)}.*$", line + value, file.read_text()))
+        self.command("dialplan reload")
 
     def contacts(self, user: str) -> list[str]:
         """The addresses under which the dialplan would reach a user now."""

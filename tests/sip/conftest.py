@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -67,7 +68,7 @@ def handset(ends: ExitStack) -> PickUpHandset:
 def start_asterisk(tmp_path: Path, ends: ExitStack) -> StartAsterisk:
     """Start the example Asterisk with the silo at that address; None: the silo registers as an extension."""
 
-    def start(silo: Address | None, **more: int) -> Asterisk:
+    def start(silo: Address | None, **more: Any) -> Asterisk:
         return ends.enter_context(closing(Asterisk(tmp_path, silo, **more))).start()
 
     return start
@@ -84,12 +85,15 @@ def start_kamailio(tmp_path: Path, ends: ExitStack, start_silo: StartSilo) -> St
     """Start the example Kamailio with a silo behind it; more of its parameters as `NAME=value`.
 
     The silo sends to the AoR through Kamailio; `direct`: to the Contact that Kamailio's copy of the REGISTER shows.
+    `reg_event`: the silo subscribes to who is registered, and gets no copy of a REGISTER.
     """
 
-    def start(*defines: str, direct: bool = False) -> Kamailio:
+    def start(*defines: str, direct: bool = False, reg_event: bool = False) -> Kamailio:
         port = free_port()
-        silo = start_silo() if direct else start_silo("--outbound-proxy", f"sip:127.0.0.1:{port}")
-        return ends.enter_context(closing(Kamailio(tmp_path, silo, port=port, defines=defines))).start()
+        more = ("--set", "watch=reg") if reg_event else ()
+        silo = start_silo() if direct else start_silo("--outbound-proxy", f"sip:127.0.0.1:{port}", *more)
+        kamailio = ends.enter_context(closing(Kamailio(tmp_path, silo, port=port, defines=defines)))
+        return (kamailio.with_reg_event() if reg_event else kamailio).start()
 
     return start
 

@@ -8,15 +8,19 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from msilo_lite.box.inbox import Inbox
 from tests.waiting import until
 
 from .phone import Address, Phone, Seen
@@ -26,6 +30,8 @@ HERE = Path(__file__).parent
 SCENARIOS = HERE / "scenarios"
 ROOT = HERE.parent.parent
 BARESIP_MODULES = (Path("/usr/lib/baresip/modules"), Path("/usr/lib/x86_64-linux-gnu/baresip/modules"))
+KAMAILIO_MODULES = ("lib*/kamailio/modules", "lib/*/kamailio/modules", "local/lib*/kamailio/modules")
+KAMAILIO_TABLES = Path("/usr/share/kamailio/db_sqlite")
 KAMAILIO_CFG = ROOT / "examples" / "kamailio" / "kamailio.cfg"
 
 
@@ -120,6 +126,33 @@ class Silo:
         found: dict[str, Any] = self._json("status")
         return found
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the daemon left in the file for `status`, without a process to ask it."""
+        with closing(Inbox(self.database)) as inbox:
+            return inbox.daemon()
+
+    @property
+    def box(self) -> list[tuple[str, str, int | None]]:
+        """Body, state and last code of each message in the file, oldest first."""
+        with closing(Inbox(self.database)) as inbox:
+            return [(one.message.body.decode(), one.state.name.lower(), one.code) for one in inbox.waiting()]
+
+    def forward(self) -> None:
+        """As if every back-off were over."""
+        with closing(sqlite3.connect(self.database, timeout=5)) as file, file:
+            file.execute("UPDATE msilo_recipient SET next_try = ?", (int(time.time()),))
+
+    @property
+    def texts(self) -> list[str]:
+        """The bodies in the box, oldest first."""
+        return [text for text, _, _ in self.box]
+
+    @property
+    def counters(self) -> dict[str, int]:
+        with closing(Inbox(self.database)) as inbox:
+            return inbox.counters()
+
     def _json(self, *words: str) -> Any:
         done = self.cli(*words, "--json")
         if done.returncode:
@@ -128,7 +161,7 @@ class Silo:
 
     def empties(self, seconds: float = 10) -> None:
         """Wait until nothing waits."""
-        until(lambda: not self.list_json(), seconds, "the box is empty")
+        until(lambda: not self.box, seconds, "the box is empty")
 
 
 def _ready_line(text: str) -> str:
@@ -236,6 +269,18 @@ class Kamailio:
         self._process: Process | None = None
         self.address: Address = ("127.0.0.1", port or free_port())
 
+    def with_reg_event(self) -> "Kamailio":
+        """Before the start: it tells the silo who is registered (RFC 3680), and sends no copies of REGISTERs."""
+        if not any(found for place in KAMAILIO_MODULES for found in Path("/usr").glob(f"{place}/pua_reginfo.so")):
+            missing("no pua_reginfo.so (apt-get install kamailio-presence-modules)")
+        database = self._folder / "presence.sqlite"
+        with closing(sqlite3.connect(database)) as file:
+            for table in ("standard", "presence"):
+                file.executescript((KAMAILIO_TABLES / f"{table}-create.sql").read_text())
+        place = f"{self.address[0]}:{self.address[1]}"
+        self._defines += ["WITH_REG_EVENT", f'DB_URL="sqlite:///{database}"', f'SELF_URI="sip:{place}"']
+        return self
+
     def start(self) -> "Kamailio":
         self._run.mkdir(exist_ok=True)
         argv = [self._binary, "-DD", "-E", "-f", str(KAMAILIO_CFG), "-Y", str(self._run), "-w", str(self._folder)]
@@ -262,14 +307,14 @@ class Kamailio:
         done = subprocess.run(argv, capture_output=True, text=True, timeout=10, check=False)
         return re.findall(r"Address: <?(sip:[^\s>]+)", done.stdout)
 
-    def restart(self) -> None:
-        """As after an update: it forgets who is registered."""
-        self.close()
+    def restart(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """As after an update, or a crash: it forgets who is registered."""
+        self.close(number)
         self.start()
 
-    def close(self) -> None:
+    def close(self, number: signal.Signals = signal.SIGTERM) -> None:
         if self._process:
-            self._process.stop(signal.SIGTERM, 5)
+            self._process.stop(number, 5)
 
 
 class Baresip:
@@ -321,6 +366,11 @@ class Baresip:
         """Send a text to its contact."""
         assert self._process is not None
         self._process.type(f"/message {text}")
+
+    def kill(self) -> None:
+        """End it as when its plug is pulled: nobody is told."""
+        assert self._process is not None
+        self._process.stop(signal.SIGKILL)
 
     def quit(self) -> None:
         """Unregister and end."""

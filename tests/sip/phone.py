@@ -72,6 +72,8 @@ class Phone:
         self._socket.bind((host, 0))
         self.address: Address = (host, int(self._socket.getsockname()[1]))
         self._came_from: Address = self.address
+        self.since = 0.0
+        "When the last datagram came, by the monotonic clock."
 
     def __enter__(self) -> "Phone":
         return self
@@ -125,7 +127,7 @@ class Phone:
         self._socket.settimeout(max(seconds, 0.001))
         with contextlib.suppress(TimeoutError):
             raw, source = self._socket.recvfrom(65535)
-            self._came_from = (str(source[0]), int(source[1]))
+            self._came_from, self.since = (str(source[0]), int(source[1])), time.monotonic()
             return Seen.parse(raw)
         return None
 

@@ -119,6 +119,10 @@ class Process:
         self._child.stdin.write(f"{line}\n".encode())
         self._child.stdin.flush()
 
+    def tell(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """Signal the process, and go on."""
+        os.kill(self.pid, number)
+
     def stop(self, number: signal.Signals = signal.SIGTERM, seconds: float = 10) -> int:
         """Signal the process and wait. Whatever of its group is left after the deadline is killed."""
         if self.running:

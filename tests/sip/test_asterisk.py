@@ -160,9 +160,12 @@ def test_what_asterisk_would_empty_is_parked(pair: tuple[Asterisk, Silo], handse
     assert "1023" in silo.list_json()[0]["why"]
 
 
-def test_the_silo_as_an_extension(start_silo: StartSilo, start_asterisk: StartAsterisk, handset: PickUpHandset) -> None:
+@pytest.mark.parametrize("digest", ["MD5", "SHA-256"])
+def test_the_silo_as_an_extension(
+    start_silo: StartSilo, start_asterisk: StartAsterisk, handset: PickUpHandset, digest: str
+) -> None:
     """It registers with a password, is asked for it at each request, and gets what nobody takes."""
-    asterisk = start_asterisk(None)
+    asterisk = start_asterisk(None, digest=digest)
     proxy = f"sip:{asterisk.address[0]}:{asterisk.address[1]}"
     settings = ("registrar=" + proxy, "user=silo", "password=silo-password")
     options = [word for one in settings for word in ("--set", one)]

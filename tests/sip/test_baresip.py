@@ -61,3 +61,22 @@ def test_what_baresip_refuses_is_parked(kamailio: Kamailio, phone: PickUp, tmp_p
     until(lambda: bob.codes(sent=True) == [415, 200], 10, "bob's phone refuses one and takes the other")
     assert [message.text for message in bob.messages] == ["no picture", "but a text"]
     until(lambda: [row["last_code"] for row in silo.list_json("--all")].count(415) == 1, 10, "the 415 is on record")
+
+
+def test_pulled_from_the_wall_and_back(
+    start_kamailio: StartKamailio, phone: PickUp, tmp_path: Path, ends: ExitStack
+) -> None:
+    """It vanishes without a word, still registered: what was written meanwhile comes once, in order."""
+    kamailio = start_kamailio("WITH_AUTH", "PHONE_TIMEOUT=700")
+    alice, silo = phone("alice"), kamailio.silo
+    first = baresip(ends, tmp_path, kamailio, "bob").start()
+    first.kill()
+    for text in ("one", "two"):
+        assert alice.message(silo.address, BOB, text.encode()).code == 202
+    silo.dump(BOB).wait(15)
+    assert silo.box == [("one", "pending", 408), ("two", "pending", None)]
+    (tmp_path / "again").mkdir()
+    again = baresip(ends, tmp_path / "again", kamailio, "bob").start()
+    until(lambda: [message.text for message in again.messages] == ["one", "two"], 15, "both, in order")
+    silo.empties()
+    assert first.messages == []

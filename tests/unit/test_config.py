@@ -54,6 +54,8 @@ def test_defaults() -> None:
         "handed_time": 86400,
         "max_attempts": 0,
         "settle": 0.5,
+        "retry_rate": 20,
+        "wake_rate": 500,
         "max_in_flight": 64,
         "history_time": 2592000,
         "notice_interval": 600,

@@ -319,3 +319,55 @@ def test_an_older_register_in_other_words_is_still_older(book: Book) -> None:
     with pytest.raises(BadRequest):
         book.take("<sip:bob@127.0.0.1:5090;ob>;expires=0", cseq=4)
     assert book.newest() == ONE
+
+
+# -- an IMS registers its users at us (3GPP TS 24.229 5.4.1.7) -------------------------------------------------------
+SCSCF = "sip:scscf.ims.home.lan:6060"
+
+
+@pytest.mark.parametrize(
+    ("sender", "contact", "path"),
+    [
+        (SCSCF, f"<{SCSCF}>", (f"<{SCSCF};lr>",)),
+        (SCSCF, "<sip:10.0.0.1:6060;lr>", ("<sip:10.0.0.1:6060;lr>",)),
+        ("sip:scscf@home.lan", "<sip:scscf@10.0.0.1:6060>", ("<sip:scscf@10.0.0.1:6060;lr>",)),
+    ],
+)
+def test_the_contact_of_a_server_is_the_way_and_never_the_target(
+    sender: str, contact: str, path: tuple[str, ...]
+) -> None:
+    found = judged(contact, more=("Expires: 600", "Allow: INVITE"), from_=f"<{sender}>;tag=1")
+    assert (found.aor, found.wakes) == (BOB, True)
+    (one,) = found.contacts
+    assert (one.uri, one.path, one.expires) == (BOB.uri, path, NOW + 600)
+
+
+def test_a_server_that_says_zero_wakes_nobody_and_ends_what_it_set() -> None:
+    bindings, turn = Bindings([]), Turn()
+    bindings.apply(judged(f"<{SCSCF}>", more=("Expires: 600",), from_=f"<{SCSCF}>;tag=1"), NOW, turn)
+    assert bindings.newest(BOB, NOW)
+    gone = judged(f"<{SCSCF}>", more=("Expires: 0",), from_=f"<{SCSCF}>;tag=2")
+    assert gone.wakes is False
+    bindings.apply(gone, NOW, turn)
+    assert bindings.newest(BOB, NOW) is None
+
+
+def test_another_server_of_the_same_ims_takes_over() -> None:
+    bindings, turn = Bindings([]), Turn()
+    for host in ("10.0.0.1", "10.0.0.2"):
+        bindings.apply(judged(f"<sip:{host}>", more=("Expires: 600",), from_="<sip:scscf.lan>;tag=1"), NOW, turn)
+    newest = bindings.newest(BOB, NOW)
+    assert newest
+    assert newest.path == ("<sip:10.0.0.2;lr>",)
+    assert len(turn.contacts) == 1
+
+
+@pytest.mark.parametrize("sender", ["<sip:bob@home.lan>", "<sip:bob@127.0.0.1>", "<sip:admin@home.lan>", "<tel:+49>"])
+def test_whoever_registers_a_phone_sets_the_contact_of_the_phone(sender: str) -> None:
+    (one,) = judged(PHONE, from_=f"{sender};tag=1").contacts
+    assert (one.uri, one.path) == ("sip:bob@127.0.0.1:5090", ())
+
+
+def test_a_phone_without_a_user_in_its_contact_registers_itself() -> None:
+    (one,) = judged("<sip:127.0.0.1:5090>", from_="<sip:bob@home.lan>;tag=1").contacts
+    assert one.uri == "sip:127.0.0.1:5090"

@@ -280,6 +280,18 @@ def test_after_three_failures_a_message_lets_the_others_pass(rig: Rig, answer: A
     assert rig.states() == ["a pending"]
 
 
+@pytest.mark.parametrize("code", [480, 486, 503, 404])
+def test_refusals_that_say_nothing_of_the_message_are_no_reason_to_let_others_pass(rig: Rig, code: int) -> None:
+    """A phone that was away, busy, away and then silent once: the order holds."""
+    rig.write("1", "2")
+    for answer in (code, code, code, NO_ANSWER, code, NO_ANSWER, NO_ANSWER):
+        (send,) = rig.wake(BOB)
+        assert texts([send]) == ["1"]
+        assert rig.answer(send, answer) == []
+    (send,) = rig.wake(BOB)
+    assert texts(rig.answer(send, NO_ANSWER)) == ["2"], "the third silence in a row"
+
+
 def test_what_stepped_aside_is_tried_again_by_time(rig: Rig) -> None:
     rig.write("a", "b")
     refuse(rig, 2, 500)

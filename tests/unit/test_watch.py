@@ -994,3 +994,63 @@ class AnyOrder(RuleBasedStateMachine):
 
 AnyOrder.TestCase.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)
 TestAnyOrder = AnyOrder.TestCase
+
+
+# -- more phones, more users, and the end ----------------------------------------------------------------------------
+def test_one_more_phone_wakes_while_another_one_is_there() -> None:
+    """RFC 3680: presence says only open; reg tells of each Contact."""
+    rig = Rig("reg")
+    sent = rig.live(basic="open")
+    head, _, tail = reginfo(1, "active", "partial").partition(b'id="1" state="active" event')
+    second = head + b'id="2" state="active" event' + tail
+    assert rig.notify(sent, second) == (200, BOB)
+    assert rig.notify(sent, second.replace(b'version="1"', b'version="2"')) == (200, None), "a refresh tells nothing"
+    full = reginfo(0, "active").replace(b'id="1" state="active" event', b'id="3" state="active" event')
+    assert rig.notify(sent, full) == (200, BOB), "the same after a restart of the PBX, which gives new ids"
+    assert rig.notify(sent, full) == (200, None)
+
+
+def test_three_hundred_users_take_turns_at_the_places_there_are() -> None:
+    """Each is asked about, and no more than 250 at the same time."""
+    rig, users, asked = Rig(), CROWD[:300], Counter[str]()
+    rig.watches.want(users, rig.now)
+    for _ in range(20 * MINUTE):
+        for sent in rig.tick(1):
+            asked[sent[1].to] += expires_of(sent) > 0 and sent[1].to_tag == ""
+            rig.answer(sent, 200, f"Expires: {expires_of(sent)}", tag=f"t{sent[0]}")
+        assert rig.watches.dialogs <= 250
+    assert len(asked) == 300
+    assert min(asked.values()) >= 1
+
+
+def test_leaving_ends_what_is_open_a_few_at_a_time(rig: Rig) -> None:
+    users = CROWD[:50]
+    rig.watches.want(users, rig.now)
+    begun = [sent for _ in range(5) for sent in rig.tick(1)]
+    for sent in begun[:45]:
+        rig.answer(sent, 200, "Expires: 600", tag=f"t{sent[0]}")
+    left: list[tuple[int, Outgoing]] = []
+    while more := rig.watches.leave(rig.now):
+        assert len(more) <= PACE
+        assert {expires_of(one) for one in more} == {0}
+        assert rig.watches.leave(rig.now) == [], "the others wait for these"
+        for one in more:
+            rig.answer(one, 200, tag=f"t{one[0]}")
+            assert rig.watches.leaving
+            assert rig.notify(one, "open", "terminated", tag=f"t{one[0]}") == (200, None), "and nobody is woken"
+        left += more
+    assert len({one[1].call_id for one in left}) == len(left) == 45
+    assert rig.watches.leaving, "five are not answered yet"
+    for sent in begun[45:]:
+        rig.answer(sent, NO_ANSWER)
+    assert not rig.watches.leaving
+
+
+@pytest.mark.parametrize("answer", [481, 500, NO_ANSWER])
+def test_a_goodbye_that_is_refused_is_done_with(rig: Rig, answer: Answer | int) -> None:
+    rig.live()
+    (goodbye,) = rig.watches.leave(rig.now)
+    assert rig.watches.leaving
+    rig.answer(goodbye, answer)
+    assert not rig.watches.leaving
+    assert rig.watches.leave(rig.now) == []
