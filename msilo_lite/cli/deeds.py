@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, closing
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -53,7 +53,14 @@ def retrying(config: Config, ids: list[int], update: Callable[[int], None]) -> i
 def retriable(config: Config, ids: list[int]) -> int:
     """How many of these `retry` would take."""
     with closing(Inbox(config.db_file, config.names)) as inbox:
-        return sum(inbox.message(number).state in (State.PARKED, State.HANDED) for number in ids)
+        return sum(item.state in (State.PARKED, State.HANDED) for item in _there(inbox, ids))
+
+
+def _there(inbox: Inbox, ids: list[int]) -> Iterator[Waiting]:
+    """Those of these messages that have not left the box since they were chosen."""
+    for number in ids:
+        with suppress(NotFound):
+            yield inbox.message(number)
 
 
 def purging(config: Config, ids: list[int], update: Callable[[int], None]) -> tuple[int, int]:
@@ -83,7 +90,7 @@ def scheduling(
     done, left = 0, 0
     with closing(Inbox(config.db_file, config.names)) as inbox:
         for start in range(0, len(ids), BATCH):
-            items = [inbox.message(number) for number in ids[start : start + BATCH]]
+            items = list(_there(inbox, ids[start : start + BATCH]))
             free = [item for item in items if item.state is State.PENDING]
             times = {item.silo_id: _times(config, item, due) for item in free}
             moved = len(times) if dry else inbox.schedule(times)

@@ -64,6 +64,9 @@ def test_defaults() -> None:
         "store_hook": (),
         "log_level": "warning",
         "db_url": default_db_url(),
+        "http_listen": "",
+        "log_format": "auto",
+        "history_rows": 0,
         **MSILO,
     }
     assert set(loaded.origins.values()) == {"default"}
