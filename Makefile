@@ -53,8 +53,9 @@ fuzz: $(VENV)/.dev  ## fuzz every parser, the edge and the configuration, SECOND
 bench: peers $(VENV)/.installed  ## measure, beside a real Kamailio
 	@exec $(VENV)/bin/python -m bench $(ARGS)
 
-docs: $(VENV)/.dev  ## make the pages of docs/ that are made from something else
+docs: $(VENV)/.dev  ## make what is made from something else: pages of docs/, files of examples/
 	@$(VENV)/bin/python -m docs.parity
+	@$(VENV)/bin/python -m docs.examples
 	@$(VENV)/bin/python -m docs.manpage
 	@$(VENV)/bin/python -m docs.pictures
 	@$(VENV)/bin/python -m tests.sip.torture > docs/rfc4475.md

@@ -19,6 +19,7 @@ from .outbound.bindings import Bindings
 from .outbound.notice import MARK, Notices
 from .outbound.replay import Replay
 from .outbound.scheduler import Scheduler
+from .pbx.echoes import Echo, Echoes
 from .pbx.registration import Registration, judge
 from .seeing.logs import logger
 from .settings.config import Config
@@ -74,6 +75,10 @@ class Reception:
         self._extra = extra_of(config)
         self._notices = Notices(wording_of(config), bindings, config.outbound_proxy)
         self._staged: list[Stored] = []
+        self.echoes = Echoes()
+        "What `check` sends through the PBX."
+        self.heard: list[Echo] = []
+        "Such messages that came, the last ones."
 
     def stored(self, fresh: frozenset[bytes]) -> list[Stored]:
         """What was new in the turn that ended, each once; `fresh`: keys of what was stored."""
@@ -98,6 +103,9 @@ class Reception:
         return self._options(request, source, now)
 
     def _message(self, request: Request, source: Source, now: float) -> Reply:
+        if echo := self.echoes.take(request, source.host, now):
+            self.heard.append(echo)
+            return Reply(200)
         if self._notices.returned(request):
             self._silo.turn.count("returned_messages")
             raise Rejected(480, "our own notice, its recipient is away")

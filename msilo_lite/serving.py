@@ -64,6 +64,6 @@ def _announce(daemon: Daemon, loaded: Loaded) -> None:
     steps = (
         f"{me} demo    see it work without a PBX",
         f"{me} list    what waits, and why",
-        "let your PBX send it MESSAGEs and REGISTERs: examples/kamailio/README.md",
+        f"{me} init --pbx KIND    what your PBX needs, to send it messages",
     )
     serving([str(one) for one in daemon.listening], str(config.db_file), details, steps)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from dataclasses import asdict
 
 from .box.holds import HELD, LET_GO, Holds
 from .box.message import Recipient, Wish
@@ -12,6 +14,7 @@ from .outbound.bindings import Bindings
 from .outbound.compose import LATE
 from .outbound.replay import Replay
 from .outbound.scheduler import Due
+from .pbx.echoes import Echo
 from .reception import Reception
 from .seeing.logs import logger
 from .settings.config import Config
@@ -25,6 +28,8 @@ PRUNE_MOST = 20
 "Such batches of history in one run."
 FOREIGN_PAUSE = 5
 "Seconds after another program's write until its mail is looked for; many writes are one look."
+ECHOES_MOST = 10
+"Messages of `check` that one look tells of."
 FOREIGN_MOST = 2000
 "Due reminders that such a look takes in."
 
@@ -60,6 +65,8 @@ class Upkeep:
         "When to look at what another program may have put into the box; 0: nobody wrote."
         self._others_wrote = False
         "Whether another program has written since the last purge of history."
+        self._told: list[Echo] = []
+        "The messages of `check` that the file knows of."
         self._taken: set[int] = set()
         "Wishes that are being granted."
 
@@ -71,6 +78,10 @@ class Upkeep:
             self._look_for_wishes(int(now))
         if due.wishes and calling:
             self._look_for_mail(int(now))
+        if self._reception.heard != self._told:
+            self._told = self._reception.heard[-ECHOES_MOST:]
+            self._reception.heard[:] = self._told
+            self._store.tell("echoes", json.dumps([asdict(one) for one in self._told]))
         self._clean(now, start=due.clean)
         if due.purge:
             self._prune(int(now))
@@ -134,6 +145,8 @@ class Upkeep:
             return
         if wish.verb == "try":
             self._replay.expect(wish.owner, now, "a command put a message into the box")
+        elif wish.verb == "listen":
+            self._reception.echoes.expect(wish.most, now)
         elif wish.verb == "look":
             self._reception.may_be_reached(wish.owner, now)
         else:

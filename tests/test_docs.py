@@ -5,11 +5,15 @@ import shlex
 import tomllib
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import pytest
 import typer.main
+from flit_core.buildapi import build_wheel
 
+from docs.examples import examples
 from msilo_lite.cli.app import app
+from msilo_lite.cli.recipe import KINDS, Wanted, example_of, recipe_for
 from msilo_lite.settings.config import Config
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -126,6 +130,39 @@ def test_toml_examples_are_configurations() -> None:
     assert blocks
     for block in blocks:
         Config.model_validate(tomllib.loads(block))
+
+
+@pytest.mark.parametrize("file", examples(), ids=lambda file: "/".join(file.parts[-2:]))
+def test_examples_are_made_from_the_recipes(file: Path) -> None:
+    assert file.read_text(encoding="utf-8") == examples()[file], "run: make docs"
+
+
+@pytest.mark.parametrize("pbx", KINDS)
+def test_the_side_of_the_silo_in_an_example_is_what_init_writes(pbx: str) -> None:
+    readme = (ROOT / "examples" / pbx / "README.md").read_text(encoding="utf-8")
+    told = [
+        tomllib.loads(re.sub("(?m)^    ", "", block))
+        for block in re.findall(r"(?:^    \w+ = .*\n)+", readme, re.MULTILINE)
+    ]
+    made = {one.name: one.value for one in recipe_for(Wanted(pbx, "127.0.0.1:5060", ("home.lan",))).settings}
+    if "password" in made:  # a new one each time
+        made["password"] = "silo-password"
+    assert made in told
+
+
+@pytest.mark.parametrize("pbx", KINDS)
+def test_what_was_not_run_says_so_in_its_first_line(pbx: str) -> None:
+    """Those that a Debian has are run by the tests in any case."""
+    for file in example_of(pbx).values():
+        first = file.removeprefix('<?xml version="1.0"?>\n').splitlines()[0]
+        assert ("ried with" in first or "stand-ins" in first) == (pbx not in ("asterisk", "kamailio"))
+
+
+def test_the_recipes_are_in_the_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    with ZipFile(tmp_path / build_wheel(str(tmp_path))) as wheel:
+        inside = {name for name in wheel.namelist() if name.startswith("msilo_lite/recipes/")}
+    assert inside == {f"msilo_lite/recipes/{pbx}/{file}" for pbx in KINDS for file in example_of(pbx)}
 
 
 def test_the_changelog_begins_with_this_version() -> None:

@@ -14,20 +14,21 @@ PACKAGE = Path(__file__).parent.parent / "msilo_lite"
 RANKS: tuple[tuple[str, ...], ...] = (
     ("__init__", "errors", "logs"),
     # values, and the rules about them
-    ("address", "delivery", "due", "schema", "lock", "phone",
-     "pjsip", "kamailio", "health", "watching", "pace", "pacing"),
+    ("address", "delivery", "due", "schema", "lock", "pjsip", "fragments", "kamailio",
+     "health", "watching", "pace", "pacing"),
     ("policy", "words", "message", "scheduler", "views", "digest", "holds"),
     # text of a request, rows of a file, words for a person
     ("wire", "rows", "engine", "hook", "presence", "journal", "panels"),
     # what a request asks for, what a replay looks like; the edges
+    ("phone", "verdicts", "echoes"),
     ("pseudo", "control", "compose", "registration", "statements", "agent", "dialog", "extension", "metrics", "lookup"),
     # the file as the daemon sees it, and as the commands do
     ("parameters", "bindings", "store", "inbox", "subscription", "asker", "gauges", "web"),
     # the box
     ("config", "silo", "notice", "api", "transfer", "watch", "feed", "copies"),
-    ("sources", "ways", "terms", "setup", "liaison"),
-    ("lanes", "reasons"),
-    ("replay", "choice"),
+    ("sources", "ways", "terms", "liaison"),
+    ("lanes", "reasons", "recipe", "enquiry"),
+    ("replay", "choice", "setup", "online"),
     # the parts meet
     ("reception", "checks", "options", "monitor", "records", "overview", "follow"),
     ("courier", "upkeep", "demo", "live"),
@@ -59,6 +60,7 @@ CORE = (
     "address", "delivery", "due", "message", "policy", "wire", "pseudo", "control", "compose", "registration",
     "bindings", "reasons", "pace", "scheduler", "silo", "notice", "ways", "lanes", "replay", "terms", "kamailio",
     "digest", "presence", "dialog", "subscription", "watch", "extension", "holds", "choice", "health",
+    "echoes",
 )  # fmt: skip
 MODULES = sorted(file for file in PACKAGE.rglob("*.py") if file.parent == PACKAGE or file.stem != "__init__")
 FILE = {file.stem: file for file in MODULES}

@@ -182,16 +182,20 @@ class Inbox:
 
     def daemon(self) -> dict[str, Any]:
         """What the daemon said of itself when it started last."""
-        return self._told("daemon")
+        return dict(self._told("daemon") or {})
 
     def recent(self) -> dict[str, Any]:
         """What happened last, as the daemon tells it about once a second; kept over its end."""
-        return self._told("recent")
+        return dict(self._told("recent") or {})
 
-    def _told(self, name: str) -> dict[str, Any]:
+    def echoes(self) -> list[dict[str, Any]]:
+        """The messages of `check` that reached the daemon last."""
+        return list(self._told("echoes") or [])
+
+    def _told(self, name: str) -> Any:
         with translated("cannot read"):
             found = self._c.execute(sa.select(daemon.c.value).where(daemon.c.name == name)).scalar()
-        return dict(json.loads(found)) if found else {}
+        return json.loads(found) if found else None
 
     def holds(self) -> list[Hold]:
         """What the operator holds back."""

@@ -120,9 +120,10 @@ class Wish:
     number: int
     verb: str
     "`dump`: deliver to an owner. `try`: the same by the way. `look`: something came. `reload`: something left the box."
+    "`listen`: a message of `check` is on its way, which is not mail."
     owner: Aor
     most: int = 0
-    "Messages to send at the most; 0: all."
+    "Messages to send at the most; 0: all. Of `listen`: the number of that message."
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import typer
 
 from .. import __version__
 from ..errors import BadRequest, ConfigError, MsiloError, NotFound
-from . import intake, keeping, looking, steering
+from . import intake, keeping, looking, options, steering
 from .options import AsJson, Chosen, ConfigFile, DbUrl, loaded_from
 
 FAILED, USAGE, NOT_FOUND = 1, 2, 3
@@ -124,13 +124,24 @@ def demo() -> None:
     run(story)
 
 
-@app.command(epilog="Example: msilo-lite check --config silo.toml")
-def check(json: AsJson = False, config: ConfigFile = None, db_url: DbUrl = None, chosen: Chosen = None) -> None:
+@app.command(epilog="Example: msilo-lite check --config silo.toml · msilo-lite check --loop bob --as alice")
+def check(
+    offline: Annotated[bool, typer.Option("--offline", help="Leave the network alone.")] = False,
+    loop: options.LoopUser = None,
+    caller: options.LoopCaller = None,
+    caller_password_file: options.LoopPassword = None,
+    json: AsJson = False,
+    config: ConfigFile = None,
+    db_url: DbUrl = None,
+    chosen: Chosen = None,
+) -> None:
     """Look for what may be wrong, each with what to do about it; exit code 0 fine, 1 warnings, 2 something is wrong."""
     from . import views
-    from .checks import WARNING, WRONG, findings
+    from .checks import findings, round_with
+    from .verdicts import WARNING, WRONG
 
-    found = list(findings(loaded_from(config, chosen, db_url=db_url)))
+    how = round_with(views.doing, loop, caller, caller_password_file, offline=offline)
+    found = list(findings(loaded_from(config, chosen, db_url=db_url), how))
     levels = {one.level for one in found}
     if json:
         views.as_json([{"level": one.level, "about": one.about, "words": one.words} for one in found])
@@ -139,7 +150,10 @@ def check(json: AsJson = False, config: ConfigFile = None, db_url: DbUrl = None,
     raise typer.Exit(2 if WRONG in levels else 1 if WARNING in levels else 0)
 
 
-@app.command(epilog="Example: msilo-lite init --from-kamailio /etc/kamailio/kamailio.cfg --output silo.toml")
+@app.command(
+    epilog="Example: msilo-lite init --pbx asterisk --pbx-addr 192.168.1.10 --domain home.lan -o silo.toml"
+    " · msilo-lite init --from-kamailio /etc/kamailio/kamailio.cfg --output silo.toml"
+)
 def init(
     from_kamailio: Annotated[
         Path | None,
@@ -149,18 +163,31 @@ def init(
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write it there.", show_default=False)
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite a file that exists.")] = False,
+    pbx: options.Pbx = None,
+    pbx_addr: options.PbxAddress = "127.0.0.1:5060",
+    domain: options.PbxDomain = None,
+    bind: options.PbxBind = None,
+    phone: options.PbxPhones = None,
+    user: options.PbxUser = None,
+    password_file: options.PbxPasswordFile = None,
+    fragment: options.Fragment = None,
 ) -> None:
-    """Write a commented configuration to start from."""
-    from .setup import carried, commented, write
-    from .views import complain, raw
+    """Write a commented configuration to start from; with --pbx also what that PBX needs in its own files."""
+    from . import views
+    from .recipe import Wanted
+    from .setup import prepared, write_all
 
-    text, problems = (commented(), ()) if from_kamailio is None else carried(from_kamailio)
+    wanted = None
+    if pbx is not None:
+        wanted = Wanted(pbx, pbx_addr, tuple(domain or ()), bind, tuple(phone or ()), user, password_file)
+    made = prepared(from_kamailio, wanted, fragment)
+    written = write_all(made, output, fragment, force=force)
     if output is None:
-        raw(text)
-    else:
-        write(output, text, force=force)
-    for problem in problems:
-        complain(problem)
+        views.raw(made.text)
+    for problem in made.problems:
+        views.complain(problem)
+    if made.recipe:
+        views.for_pbx(made.recipe.title, made.recipe.fragment, list(map(str, written)), str(output) if output else None)
 
 
 @config_app.command("show", epilog="Example: MSILO_SETTLE=2 msilo-lite config show")

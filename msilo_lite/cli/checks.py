@@ -4,38 +4,54 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
-from contextlib import closing
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from ..box.inbox import Inbox
 from ..box.lock import is_served
-from ..errors import MsiloError, NotFound, NotOurs, StoreError
+from ..errors import ConfigError, MsiloError, NotFound, NotOurs, StoreError
 from ..settings.config import Config
 from ..settings.sources import Loaded
-
-FINE, WARNING, WRONG = "ok", "warning", "wrong"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line of the report."""
-
-    level: str
-    about: str
-    words: str
+from .online import Round, online
+from .verdicts import FINE, WARNING, WRONG, Finding
 
 
-def findings(loaded: Loaded) -> Iterator[Finding]:
-    """Everything worth saying, in the order of a message's way."""
+def findings(loaded: Loaded, round_: Round | None = None) -> Iterator[Finding]:
+    """Everything worth saying, in the order of a message's way; `round_`: how to ask the network, None for not."""
     config = loaded.config
     yield Finding(FINE, "settings", str(loaded.file or "defaults, no configuration file"))
     for words in loaded.warnings:
         yield Finding(WARNING, "settings", words)
     yield from _traps(config)
     yield from _database(config)
+    if round_:
+        yield from online(config, round_)
+
+
+def round_with(
+    doing: Callable[[str], AbstractContextManager[Any]],
+    loop: str | None,
+    caller: str | None,
+    password_file: Path | None,
+    *,
+    offline: bool,
+) -> Round | None:
+    """How the network is asked; None for `offline`. Raises ConfigError for options that do not go together."""
+    if offline and loop:
+        raise ConfigError("--loop asks the PBX, and --offline leaves it alone; take one of them")
+    if (caller or password_file) and not loop:
+        raise ConfigError("--as and --as-password-file say who sends the message of --loop USER, which is missing")
+    password = None
+    if password_file:
+        try:
+            password = password_file.read_text(encoding="utf-8").partition("\n")[0]
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"--as-password-file {password_file} cannot be read: {error}") from error
+    user = loop.removeprefix("sip:").partition("@")[0] if loop else None
+    return None if offline else Round(doing, user, caller, password)
 
 
 def _traps(config: Config) -> Iterator[Finding]:

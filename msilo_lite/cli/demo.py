@@ -71,7 +71,7 @@ def run(tell: Callable[[str, str], None]) -> None:
             )
             _expect(_emptied(Path(name) / "silo.sqlite"), "the box is not empty")
             tell("silo", "every message arrived, in order, and left the box at bob's 200")
-            tell("silo", "next: put it beside your PBX, see examples/kamailio/README.md")
+            tell("silo", "next: put it beside your PBX, `msilo-lite init --pbx KIND` says how")
         finally:
             alice.close()
             bob.close()

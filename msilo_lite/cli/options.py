@@ -22,6 +22,74 @@ Chosen = Annotated[
     typer.Option("--set", metavar="NAME=VALUE", help="Any setting; repeat for more.", show_default=False),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+Pbx = Annotated[
+    str | None,
+    typer.Option(
+        "--pbx", metavar="KIND", show_default=False, rich_help_panel="Beside a PBX",
+        help="For this PBX: asterisk, freepbx, kamailio, opensips or freeswitch.",
+    ),
+]  # fmt: skip
+PbxAddress = Annotated[
+    str, typer.Option(metavar="HOST:PORT", help="Where the PBX listens.", rich_help_panel="Beside a PBX")
+]
+PbxDomain = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME", show_default=False, rich_help_panel="Beside a PBX",
+        help="What stands behind the @ of your users; repeat for more.",
+    ),
+]  # fmt: skip
+PbxBind = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST:PORT", show_default=False, rich_help_panel="Beside a PBX",
+        help="Where the silo is to listen; unset: the address that faces the PBX, port 5070.",
+    ),
+]  # fmt: skip
+PbxPhones = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME", show_default=False, rich_help_panel="Beside a PBX",
+        help="A user of an Asterisk, or a pattern of its dialplan such as _1XX; repeat for more.",
+    ),
+]  # fmt: skip
+PbxUser = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", show_default=False, rich_help_panel="Beside a PBX",
+        help="Be an extension of that name, with a password, instead of being known by the address.",
+    ),
+]  # fmt: skip
+PbxPasswordFile = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", show_default=False, rich_help_panel="Beside a PBX",
+        help="Its first line is that password; unset: one is made.",
+    ),
+]  # fmt: skip
+Fragment = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", show_default=False, rich_help_panel="Beside a PBX",
+        help="Write what goes into the PBX there, into a folder file by file; unset: it is shown.",
+    ),
+]  # fmt: skip
+LoopUser = Annotated[
+    str | None,
+    typer.Option(
+        "--loop", metavar="USER", show_default=False,
+        help="Send a message to this user through the PBX: his phones have to be off, and it has to come to us.",
+    ),
+]  # fmt: skip
+LoopCaller = Annotated[
+    str | None, typer.Option("--as", metavar="USER", help="Send it as this phone, too.", show_default=False)
+]
+LoopPassword = Annotated[
+    Path | None,
+    typer.Option(
+        "--as-password-file", metavar="FILE", help="Its first line is that phone's password.", show_default=False
+    ),
+]
 OwnerArg = Annotated[
     str | None,
     typer.Argument(metavar="[USER]", help="Whose messages: bob@home.lan or sip:bob@home.lan.", show_default=False),

@@ -1,4 +1,4 @@
-"""A scripted SIP phone on a loopback UDP socket, for `demo`: writes, registers, takes messages and answers 200."""
+"""A scripted SIP phone on a UDP socket: writes, registers, takes messages and answers 200. For `demo` and `check`."""
 
 from __future__ import annotations
 
@@ -9,25 +9,40 @@ import time
 import sipmessage
 
 from ..errors import SipError
+from ..sip.digest import Credentials, best_of
 
 BUFFER = 65535
+T1, T2 = 0.5, 4.0
+"Seconds between two sends, at first and at the most (RFC 3261 17.1.1.1)."
+CHALLENGES = {401: "WWW-Authenticate", 407: "Proxy-Authenticate"}
 
 
 class Phone:
     """One phone. `silo` is the address it talks to. Methods raise SipError when nobody answers in time."""
 
-    def __init__(self, name: str, silo: tuple[str, int], domain: str = "home.lan") -> None:
+    def __init__(
+        self,
+        name: str,
+        silo: tuple[str, int],
+        domain: str = "home.lan",
+        *,
+        host: str = "127.0.0.1",
+        password: str | None = None,
+    ) -> None:
+        """`host`: where it is itself; `password`: what it answers a challenge with, None for nothing."""
         self.name = name
+        self._account = Credentials(name, password) if password else None
         self.uri = sipmessage.URI(scheme="sip", user=name, host=domain)
         self._silo = silo
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.bind(("127.0.0.1", 0))
+        self._socket = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.bind((host, 0))
         self.port: int = self._socket.getsockname()[1]
+        self._place = f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
         self.received: list[sipmessage.Request] = []
         "MESSAGEs it took, in order."
 
     def write(self, to: str, text: str, timeout: float = 5) -> int:
-        """Send a MESSAGE to a user of the same domain; returns the final status code."""
+        """Send a MESSAGE to a user of the same domain; returns the final status code, after a password if asked."""
         uri = sipmessage.URI(scheme="sip", user=to, host=self.uri.host)
         request = self._request("MESSAGE", uri, uri)
         request.body = text.encode()
@@ -37,7 +52,7 @@ class Phone:
     def register(self, timeout: float = 5) -> int:
         """Say where this phone is; returns the final status code."""
         request = self._request("REGISTER", sipmessage.URI(scheme="sip", host=self.uri.host), self.uri)
-        request.headers.add("Contact", f"<sip:{self.name}@127.0.0.1:{self.port}>")
+        request.headers.add("Contact", f"<sip:{self.name}@{self._place}>")
         request.headers.add("Expires", "60")
         return self._ask(request, timeout)
 
@@ -51,7 +66,7 @@ class Phone:
 
     def _request(self, method: str, target: sipmessage.URI, to: sipmessage.URI) -> sipmessage.Request:
         request = sipmessage.Request(method, target)
-        via = f"SIP/2.0/UDP 127.0.0.1:{self.port};rport;branch=z9hG4bK{secrets.token_hex(8)}"
+        via = f"SIP/2.0/UDP {self._place};rport;branch=z9hG4bK{secrets.token_hex(8)}"
         for name, value in (
             ("Via", via),
             ("Max-Forwards", "70"),
@@ -64,15 +79,36 @@ class Phone:
         return request
 
     def _ask(self, request: sipmessage.Request, timeout: float) -> int:
+        """The final status code, after the password where one is asked for and known."""
         request.headers.add("Content-Length", str(len(request.body)))
-        self._socket.sendto(bytes(request), self._silo)
-        deadline = time.monotonic() + timeout
+        answer = self._exchange(request, timeout)
+        challenge = best_of(answer.headers.getlist(CHALLENGES.get(answer.code, "-")))
+        if self._account is None or challenge is None:
+            return answer.code
+        value = challenge.answer(self._account, request.method, str(request.uri), secrets.token_hex(8))
+        request.headers.add("Authorization" if answer.code == 401 else "Proxy-Authorization", value)
+        request.headers.set("CSeq", f"2 {request.method}")
+        via = f"SIP/2.0/UDP {self._place};rport;branch=z9hG4bK{secrets.token_hex(8)}"
+        request.headers.set("Via", via)
+        return self._exchange(request, timeout).code
+
+    def _exchange(self, request: sipmessage.Request, timeout: float) -> sipmessage.Response:
+        """Send it, again while nobody answers (RFC 3261 17.1.2.2, Timer E), until a final answer comes."""
+        deadline, pause = time.monotonic() + timeout, T1
         while True:
-            message, source = self._next(deadline, f"nobody answered the {request.method} of {self.name}")
-            if isinstance(message, sipmessage.Request):
-                self._take(message, source)
-            elif message.code >= 200:
-                return message.code
+            self._socket.sendto(bytes(request), self._silo)
+            again = min(deadline, time.monotonic() + pause)
+            pause = min(2 * pause, T2)
+            try:
+                while True:
+                    message, source = self._next(again, f"nobody answered the {request.method} of {self.name}")
+                    if isinstance(message, sipmessage.Request):
+                        self._take(message, source)
+                    elif message.code >= 200:
+                        return message
+            except SipError:
+                if time.monotonic() >= deadline:
+                    raise
 
     def _take(self, request: sipmessage.Request, source: tuple[str, int]) -> None:
         answer = sipmessage.Response(200, "OK")

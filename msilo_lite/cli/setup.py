@@ -1,14 +1,18 @@
-"""`init`: a commented configuration to start from, or one that carries a Kamailio's parameters over."""
+"""`init`: a commented configuration to start from, one for a certain PBX, or one that carries a Kamailio's over."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import ConfigError, MsiloError
 from ..settings.config import Config, in_order, problem_with
 from .kamailio import carry_over
+from .recipe import Recipe, Wanted, recipe_for
 
+EXISTS = "{} exists already; --force overwrites it, --output names another"
 HEAD = """\
 # Configuration of msilo-lite: msilo-lite serve --config THIS_FILE
 # Every setting stands here with its default, as a comment; take the # away to change it.
@@ -22,11 +26,12 @@ PEER = """\
 """
 
 
-def commented() -> str:
-    """Every setting with its meaning and its default, all as comments."""
-    lines = [HEAD]
+def commented(recipe: Recipe | None = None) -> str:
+    """Every setting with its meaning and its default, all as comments but for those that a PBX needs."""
+    lines = [HEAD, *(_for_pbx(recipe) if recipe else ())]
+    set_already = {one.name for one in recipe.settings} if recipe else set()
     for name in in_order():
-        if name == "peer":
+        if name == "peer" or name in set_already:
             continue
         field = Config.model_fields[name]
         default = field.get_default(call_default_factory=True)
@@ -35,12 +40,44 @@ def commented() -> str:
     return "".join(lines) + "\n" + PEER
 
 
+def _for_pbx(recipe: Recipe) -> Iterator[str]:
+    """What fits the PBX, each with its reason."""
+    yield f"\n######## For {recipe.title} ########\n"
+    for one in recipe.settings:
+        yield f"\n# {one.why[0].upper()}{one.why[1:]}.\n{one.name} = {_toml(one.value)}\n"
+    yield "\n######## Everything else, with its default ########\n"
+
+
 def _toml(value: object) -> str:
-    if isinstance(value, tuple):
+    if isinstance(value, tuple | list):
         return f"[{', '.join(map(_toml, value))}]"
     if isinstance(value, str):
         return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
     return str(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What `init` is to write."""
+
+    text: str
+    "The configuration."
+    problems: tuple[str, ...] = ()
+    "What could not be carried over."
+    recipe: Recipe | None = None
+    "What the PBX needs in its own files."
+
+
+def prepared(kamailio: Path | None, wanted: Wanted | None, fragment: Path | None) -> Prepared:
+    """What a person asked for. Raises ConfigError for what does not go together, and MsiloError."""
+    if kamailio and wanted:
+        raise ConfigError("--from-kamailio and --pbx are two ways to start; take one of them")
+    if fragment and not wanted:
+        raise ConfigError("--fragment needs --pbx, which says for what")
+    if kamailio:
+        return Prepared(*carried(kamailio))
+    recipe = recipe_for(wanted) if wanted else None
+    return Prepared(commented(recipe), recipe=recipe)
 
 
 def carried(file: Path) -> tuple[str, tuple[str, ...]]:
@@ -60,6 +97,24 @@ def carried(file: Path) -> tuple[str, tuple[str, ...]]:
     return done.toml, done.problems
 
 
+def write_all(made: Prepared, output: Path | None, fragment: Path | None, *, force: bool) -> list[Path]:
+    """Write the configuration to `output`, and what goes into the PBX to `fragment`, into a folder file by file.
+
+    Returns the files for the PBX. Nothing is written where one of the files exists, unless `force`. Raises as `write`.
+    """
+    texts = {output: made.text} if output else {}
+    for_pbx: dict[Path, str] = {}
+    if fragment and made.recipe:
+        whole = {fragment: made.recipe.fragment}
+        for_pbx = {fragment / name: text for name, text in made.recipe.files.items()} if fragment.is_dir() else whole
+    for file in (*texts, *for_pbx):
+        if file.exists() and not force:
+            raise ConfigError(EXISTS.format(file))
+    for file, text in {**texts, **for_pbx}.items():
+        write(file, text, force=force)
+    return list(for_pbx)
+
+
 def write(file: Path, text: str, *, force: bool) -> None:
     """Write a configuration for this user alone. Raises ConfigError where it exists and MsiloError where it cannot."""
     try:
@@ -71,6 +126,6 @@ def write(file: Path, text: str, *, force: bool) -> None:
     except FileExistsError:
         if not file.is_file():
             raise MsiloError(f"cannot write {file}: {file.parent} is no folder") from None
-        raise ConfigError(f"{file} exists already; --force overwrites it, --output names another") from None
+        raise ConfigError(EXISTS.format(file)) from None
     except OSError as error:
         raise MsiloError(f"cannot write {file}: {error.strerror}") from error

@@ -71,6 +71,27 @@ def raw(text: str) -> None:
     sys.stdout.write(text)
 
 
+def for_pbx(title: str, fragment: str, written: list[str], config: str | None) -> None:
+    """What goes into the PBX, on stderr where stdout has the configuration (no `config` file), and what to do next."""
+    sys.stdout.flush()
+    if not written:
+        stream = sys.stderr if config is None else sys.stdout
+        for part in ("", fragment, ""):
+            if part:
+                stream.write(part)
+                stream.flush()
+            elif err.is_terminal:
+                err.rule(f"for the files of {escape(title)}", style="cyan")
+    file = config or "FILE"
+    steps = (
+        f"put {', '.join(written) if written else 'the lines above'} into {title}; each headline says where",
+        f"msilo-lite serve --config {file}",
+        f"msilo-lite check --config {file} --loop USER    a user whose phones are all off",
+    )
+    for number, step in enumerate(steps, 1):
+        err.print(f"[cyan]{number}.[/] {escape(step)}")
+
+
 def report(findings: Iterable[tuple[str, str, str]]) -> None:
     """What `check` found: how bad, about what, in words."""
     if not out.is_terminal:
@@ -337,6 +358,16 @@ def _event_words(one: Mapping[str, Any]) -> str:
         return f"{one['number']} more happened than were kept"
     tries = f"after {counted(one['attempts'], 'attempt')}" if one.get("attempts") else ""
     return number + ", ".join(filter(None, (one.get("reason"), tries)))
+
+
+@contextmanager
+def doing(text: str) -> Iterator[None]:
+    """What is being waited for, on a terminal; silence elsewhere."""
+    if not err.is_terminal:
+        yield
+        return
+    with err.status(f"[dim]{escape(text)}[/]"):
+        yield
 
 
 @contextmanager

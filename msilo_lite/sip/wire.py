@@ -42,7 +42,7 @@ NOT_KEPT = frozenset(
     content-length content-type cseq date event expires from identity identity-info max-forwards min-expires min-se
     path proxy-authenticate proxy-authorization proxy-require reason record-route refer-to reject-contact
     request-disposition require retry-after route server service-route session-expires sip-etag sip-if-match
-    subscription-state supported to unsupported user-agent via warning www-authenticate
+    subscription-state supported to unsupported user-agent via warning www-authenticate x-fs-sending-message
     """.split()  # noqa: SIM905 (a list literal of these would be 45 lines)
 )
 "Headers of one hop, one dialog or one sender's agent: a replay makes its own or has none."

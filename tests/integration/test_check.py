@@ -10,7 +10,8 @@ import pytest
 
 from msilo_lite.box.message import Turn
 from msilo_lite.box.store import Store
-from msilo_lite.cli.checks import WRONG, Finding, findings
+from msilo_lite.cli.checks import findings
+from msilo_lite.cli.verdicts import WRONG, Finding
 from msilo_lite.settings.config import Config
 from msilo_lite.settings.sources import Loaded, load
 from tests.waiting import until
@@ -48,20 +49,20 @@ def told(folder: Path, **chosen: object) -> list[tuple[str, str, str]]:
 # -- check: the process ------------------------------------------------------------------------------------------------
 def test_check_of_a_new_installation(tmp_path: Path) -> None:
     file = tmp_path / "silo.sqlite"
-    ran = harness.run(tmp_path, "check", *on(file), env={"TZ": "UTC"})
+    ran = harness.run(tmp_path, "check", "--offline", *on(file), env={"TZ": "UTC"})
     fine = f"ok\tdatabase\t{file} does not exist yet; `serve` makes it\n"
     assert ran == Ran(1, DEFAULTS + ADD_DATE + NO_LIMIT + fine, "")
-    assert harness.run(tmp_path, "check", *on(file), *QUIET) == Ran(0, DEFAULTS + fine, "")
+    assert harness.run(tmp_path, "check", "--offline", *on(file), *QUIET) == Ran(0, DEFAULTS + fine, "")
     assert not file.exists()  # it only looks
 
 
 def test_check_beside_a_daemon_and_after_it(tmp_path: Path) -> None:
     with Serve(tmp_path) as silo, Peer("alice", silo.address) as alice:
         alice.write("bob", "hello")
-        up = harness.run(tmp_path, "check", *on(silo.file), *QUIET)
+        up = harness.run(tmp_path, "check", "--offline", *on(silo.file), *QUIET)
         silo.stop()
     assert up == Ran(0, f"{DEFAULTS}ok\tdatabase\t{silo.file}, 1 waiting, a daemon serves it\n", "")
-    down = harness.run(tmp_path, "check", *on(silo.file), *QUIET).out
+    down = harness.run(tmp_path, "check", "--offline", *on(silo.file), *QUIET).out
     assert down == f"{DEFAULTS}ok\tdatabase\t{silo.file}, 1 waiting, no daemon serves it; `msilo-lite serve` does\n"
 
 
@@ -79,7 +80,7 @@ def damaged(file: Path) -> bytes:
 def test_check_of_a_damaged_file_is_exit_2_and_names_what_to_do(tmp_path: Path) -> None:
     file = tmp_path / "silo.sqlite"
     spoiled = damaged(file)
-    ran = harness.run(tmp_path, "check", *on(file), *QUIET, "--json")
+    ran = harness.run(tmp_path, "check", "--offline", *on(file), *QUIET, "--json")
     assert (ran.code, ran.err) == (2, "")
     settings, database = json.loads(ran.out)
     assert settings == {"level": "ok", "about": "settings", "words": "defaults, no configuration file"}
@@ -100,7 +101,7 @@ def test_check_says_what_is_damaged(tmp_path: Path) -> None:
 
 
 def test_a_person_sees_the_findings_as_a_table(tmp_path: Path) -> None:
-    ran = harness.run_on_terminal(tmp_path, "check", *on(tmp_path / "silo.sqlite"), columns=70)
+    ran = harness.run_on_terminal(tmp_path, "check", "--offline", *on(tmp_path / "silo.sqlite"), columns=70)
     assert ran.code == 1
     assert "\x1b[33mwarning" in ran.out
     plain = re.sub(r"\x1b\[[\d;]*m", "", ran.out)
@@ -109,7 +110,7 @@ def test_a_person_sees_the_findings_as_a_table(tmp_path: Path) -> None:
 
 
 def test_settings_that_are_wrong_are_said_before_anything_is_looked_at(tmp_path: Path) -> None:
-    ran = harness.run(tmp_path, "check", *on(tmp_path / "silo.sqlite"), "--set", "settle=soon")
+    ran = harness.run(tmp_path, "check", "--offline", *on(tmp_path / "silo.sqlite"), "--set", "settle=soon")
     assert (ran.code, ran.out) == (2, "")
     assert ran.sentence.startswith("msilo-lite: settle = 'soon' (from option --set): ")
 
@@ -152,7 +153,7 @@ def test_what_is_set_on_purpose_is_no_trap(tmp_path: Path) -> None:
 
 
 def test_a_variable_that_is_no_setting(tmp_path: Path) -> None:
-    ran = harness.run(tmp_path, "check", *on(tmp_path / "silo.sqlite"), *QUIET, env={"MSILO_SETLE": "1"})
+    ran = harness.run(tmp_path, "check", "--offline", *on(tmp_path / "silo.sqlite"), *QUIET, env={"MSILO_SETLE": "1"})
     assert ran.code == 1
     assert "warning\tsettings\tMSILO_SETLE in the environment is not a setting and does nothing\n" in ran.out
 

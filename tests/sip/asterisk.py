@@ -13,13 +13,15 @@ import signal
 import sqlite3
 import subprocess
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 from .peers import ROOT
-from .phone import Address, Phone, Seen
+from .phone import Address, Phone, Seen, answers_options
 from .process import Process, free_port, missing
 
+Files = Callable[[Address], dict[str, str]]
 EXAMPLES = ROOT / "examples" / "asterisk"
 MODULES = """
     app_dial app_stack app_while bridge_simple chan_pjsip codec_alaw codec_ulaw func_cut func_devstate func_strings
@@ -47,10 +49,18 @@ class Asterisk:
     `silo`: where it finds the silo, an address that no phone has. None: the silo is an extension and registers.
     `qualify`: seconds between two OPTIONS to a phone or the silo; 0: everyone who is registered is there.
     `digest`: the one algorithm in which it asks the silo for its password; empty: MD5, as shipped.
+    `files`: other files than those of the example, made when the address is known.
     """
 
     def __init__(
-        self, folder: Path, silo: Address | None, *, port: int = 0, qualify: int = 0, digest: str = ""
+        self,
+        folder: Path,
+        silo: Address | None,
+        *,
+        port: int = 0,
+        qualify: int = 0,
+        digest: str = "",
+        files: Files | None = None,
     ) -> None:
         self._root = unpacked()
         (self._modules,) = self._root.glob("usr/lib/*/asterisk/modules")
@@ -61,14 +71,17 @@ class Asterisk:
         for name in ("run", "db", "log", "spool"):
             (self._folder / name).mkdir(parents=True)
         shutil.copytree(self._root / "etc/asterisk", self._etc)  # as Debian ships it, but for what follows
-        pjsip = self._pjsip(silo, qualify)
-        if digest:
-            pjsip = pjsip.replace("username = silo\n", f"username = silo\nsupported_algorithms_uas = {digest}\n", 1)
-        (self._etc / "pjsip.conf").write_text(pjsip)
-        shutil.copy(EXAMPLES / "extensions.conf", self._etc)
+        for name, text in (files(self.address) if files else self._example(silo, qualify, digest)).items():
+            (self._etc / name).write_text(text)
         self._write("asterisk.conf", "directories", [f"{key} => {place}" for key, place in self._places().items()])
         self._write("modules.conf", "modules", ["autoload = no", *(f"load = {name}.so" for name in MODULES.split())])
         self._write("logger.conf", "logfiles", ["full => notice,warning,error,verbose(3)"])
+
+    def _example(self, silo: Address | None, qualify: int, digest: str) -> dict[str, str]:
+        pjsip = self._pjsip(silo, qualify)
+        if digest:
+            pjsip = pjsip.replace("username = silo\n", f"username = silo\nsupported_algorithms_uas = {digest}\n", 1)
+        return {"pjsip.conf": pjsip, "extensions.conf": (EXAMPLES / "extensions.conf").read_text()}
 
     def _pjsip(self, silo: Address | None, qualify: int) -> str:
         text = (EXAMPLES / "pjsip.conf").read_text()
@@ -103,10 +116,7 @@ class Asterisk:
         return self
 
     def _answers(self) -> bool:
-        with Phone("probe") as probe:
-            probe.send(probe.request("OPTIONS", f"{self.address[0]}:{self.address[1]}"), self.address)
-            answer = probe.glance(0.2)
-        return bool(answer and answer.code in (200, 401))  # 503 while it still starts
+        return answers_options(self.address, 200, 401)  # 503 while it still starts
 
     def command(self, line: str) -> str:
         """What a line typed at its console prints, for example "pjsip show contacts"."""
@@ -173,18 +183,29 @@ class Handset(Phone):
 
     def ask(self, raw: bytes, to: Address, seconds: float = 5) -> Seen:
         answer = super().ask(raw, to, seconds)
-        return super().ask(self.authorize(raw, answer), to, seconds) if answer.code == 401 else answer
+        return super().ask(self.authorize(raw, answer), to, seconds) if answer.code in (401, 407) else answer
 
     def authorize(self, raw: bytes, refusal: Seen) -> bytes:
-        """The request again, with the digest that the 401 asks for (RFC 2617: MD5, qop=auth)."""
-        asked = dict(re.findall(r'(\w+)="?([^",]*)"?', refusal["WWW-Authenticate"]))
+        """The request again, with the digest that the 401 or 407 asks for (RFC 2617: MD5, with or without qop=auth)."""
+        question, reply = ("Proxy-Authenticate", "Proxy-Authorization")
+        if refusal.code == 401:
+            question, reply = ("WWW-Authenticate", "Authorization")
+        asked = dict(re.findall(r'(\w+)="?([^",]*)"?', refusal[question]))
         method, uri = raw.decode("utf-8", "surrogateescape").split(" ", 2)[:2]
-        secret = _md5(self.user, asked["realm"], self.password)
-        response = _md5(secret, asked["nonce"], "00000001", "cnonce", "auth", _md5(method, uri))
-        values = {"username": self.user, "uri": uri, "response": response, "cnonce": "cnonce"}
-        values |= {name: asked[name] for name in ("realm", "nonce", "opaque")}
+        secret, request = _md5(self.user, asked["realm"], self.password), _md5(method, uri)
+        values = {name: asked[name] for name in ("realm", "nonce", "opaque") if name in asked}
+        values |= {"username": self.user, "uri": uri}
+        tail = "algorithm=MD5"
+        if "qop" in asked:
+            values |= {
+                "cnonce": "cnonce",
+                "response": _md5(secret, asked["nonce"], "00000001", "cnonce", "auth", request),
+            }
+            tail += ", qop=auth, nc=00000001"
+        else:
+            values["response"] = _md5(secret, asked["nonce"], request)
         quoted = ", ".join(f'{name}="{value}"' for name, value in values.items())
-        line = f"Authorization: Digest {quoted}, algorithm=MD5, qop=auth, nc=00000001\r\nContent-Length:"
+        line = f"{reply}: Digest {quoted}, {tail}\r\nContent-Length:"
         raw = raw.replace(b";branch=z9hG4bK", b";branch=z9hG4bKa", 1)  # a transaction of its own
         raw = re.sub(rb"(?<=CSeq: )\d+", lambda found: b"%d" % (int(found[0]) + 1), raw, count=1)
         return raw.replace(b"Content-Length:", line.encode("utf-8", "surrogateescape"), 1)

@@ -23,7 +23,7 @@ import pytest
 from msilo_lite.box.inbox import Inbox
 from tests.waiting import until
 
-from .phone import Address, Phone, Seen
+from .phone import Address, Phone, Seen, answers_options
 from .process import Process, free_port, missing, program
 
 HERE = Path(__file__).parent
@@ -259,15 +259,23 @@ class Sipp:
 class Kamailio:
     """Kamailio with the example configuration, unmodified: only its parameters are set, as a user would with -A."""
 
-    def __init__(self, folder: Path, silo: Silo, *, port: int = 0, defines: Iterable[str] = ()) -> None:
+    def __init__(
+        self, folder: Path, silo: Silo | Phone, *, port: int = 0, defines: Iterable[str] = (), cfg: Path = KAMAILIO_CFG
+    ) -> None:
+        self._cfg = cfg
         self._binary = program("kamailio", "kamailio")
         self._kamcmd = program("kamcmd", "kamailio")
         self._folder = folder
         self._run = folder / "run"
         self._defines = [f'SILO_ADDR="{silo.address[0]}"', f"SILO_PORT={silo.address[1]}", *defines]
-        self.silo = silo
+        self._silo = silo
         self._process: Process | None = None
         self.address: Address = ("127.0.0.1", port or free_port())
+
+    @property
+    def silo(self) -> Silo:
+        assert isinstance(self._silo, Silo), "a phone plays the silo"
+        return self._silo
 
     def with_reg_event(self) -> "Kamailio":
         """Before the start: it tells the silo who is registered (RFC 3680), and sends no copies of REGISTERs."""
@@ -283,7 +291,7 @@ class Kamailio:
 
     def start(self) -> "Kamailio":
         self._run.mkdir(exist_ok=True)
-        argv = [self._binary, "-DD", "-E", "-f", str(KAMAILIO_CFG), "-Y", str(self._run), "-w", str(self._folder)]
+        argv = [self._binary, "-DD", "-E", "-f", str(self._cfg), "-Y", str(self._run), "-w", str(self._folder)]
         for define in [f"LISTEN_PORT={self.address[1]}", *self._defines]:
             argv += ["-A", define]
         self._process = Process(argv, self._folder, "kamailio")
@@ -291,10 +299,7 @@ class Kamailio:
         return self
 
     def _answers(self) -> bool:
-        with Phone("probe") as probe:
-            probe.send(probe.request("OPTIONS", f"{self.address[0]}:{self.address[1]}"), self.address)
-            answer = probe.glance(0.2)
-        return bool(answer and answer.code == 200)
+        return answers_options(self.address, 200)
 
     @property
     def errors(self) -> str:

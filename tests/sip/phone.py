@@ -169,3 +169,11 @@ class Phone:
             pytest.fail(f"expected a MESSAGE, got {request.first}")
         self.answer(request, code, *extra)
         return request
+
+
+def answers_options(address: Address, *codes: int) -> bool:
+    """Whether a peer answers OPTIONS with one of these codes."""
+    with Phone("probe") as probe:
+        probe.send(probe.request("OPTIONS", f"{address[0]}:{address[1]}"), address)
+        answer = probe.glance(0.2)
+    return bool(answer and answer.code in codes)

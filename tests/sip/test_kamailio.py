@@ -2,12 +2,14 @@
 
 import signal
 import time
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 
 from tests.waiting import until
 
-from .conftest import PickUp, StartKamailio
+from .conftest import PickUp, PickUpHandset, StartKamailio
 from .peers import Kamailio, Sipp, SippRun
 
 pytestmark = pytest.mark.sip
@@ -276,6 +278,17 @@ def test_with_passwords(start_kamailio: StartKamailio, phone: PickUp) -> None:
     assert stranger.message(silo.address, BOB, b"straight to the silo").code == 202
     silo.dump(BOB).wait(15)
     assert [row["last_code"] for row in silo.list_json()] == [480]  # not 407
+
+
+def test_the_copy_of_a_register_shows_no_password(tmp_path: Path, phone: PickUp, handset: PickUpHandset) -> None:
+    watcher, bob = phone("silo"), handset("bob")
+    with closing(Kamailio(tmp_path, watcher, defines=["WITH_AUTH"])) as kamailio:
+        kamailio.start()
+        assert bob.register(kamailio.address).code == 200
+        copy = watcher.receive()
+    assert copy.method == "REGISTER"
+    assert copy["Path"] == f"<sip:{kamailio.address[0]}:{kamailio.address[1]};lr>"
+    assert not copy.all("Authorization")
 
 
 @pytest.mark.slow
