@@ -27,7 +27,7 @@ from .settings.control import OWN_ID, Orders, obeyed, orders_of
 from .settings.pseudo import Subject
 from .settings.terms import extra_lines, extra_of, wording_of
 from .sip import wire
-from .sip.address import Aor
+from .sip.address import Aor, named_in
 from .sip.agent import ALLOW
 from .sip.wire import Incoming, Outgoing, Request
 
@@ -143,7 +143,7 @@ class Reception:
         try:
             return None if looped else self._notices.about(message, subject, orders_of(heard), mark)
         except BadRequest as problem:
-            log.info("notice.impossible", to=message.src, error=str(problem))
+            log.info("notice.impossible", to=named_in(message.src), error=str(problem))
             self._silo.turn.count("failed_notices")
             return None
 

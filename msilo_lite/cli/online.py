@@ -24,6 +24,8 @@ from .verdicts import FINE, WARNING, WRONG, Asked, Finding
 
 LONG_BODIES = (1100, 3000)
 "Bytes of the texts that measure what a PBX carries: more than an Asterisk does, more than one Ethernet frame."
+USERS = 1000
+"Users with mail among whom one of the PBX's domain is looked for."
 
 
 @dataclass(frozen=True, slots=True)

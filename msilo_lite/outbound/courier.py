@@ -7,6 +7,7 @@ from collections.abc import Callable
 from ..errors import SipError
 from ..reception import Stored
 from ..seeing.logs import logger
+from ..sip.address import named_in
 from ..sip.asker import Asker
 from ..sip.wire import Answer, Outgoing
 from .hook import Hook
@@ -59,5 +60,5 @@ class Courier:
             done = 200 <= answer.code < 300
             self._count("sent_notices" if done else "failed_notices")
             if not done:
-                log.info("notice.failed", to=notice.target, code=answer.code, reason=answer.reason)
+                log.info("notice.failed", to=named_in(notice.target), code=answer.code, reason=answer.reason)
         return True

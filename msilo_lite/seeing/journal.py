@@ -14,6 +14,7 @@ from typing import Any
 
 from ..box.delivery import State
 from ..box.message import Settled, Turn
+from ..sip.address import named_in
 from .logs import KEPT, RECENT, is_logged, logger
 
 log = logger(__name__)
@@ -119,7 +120,7 @@ def _tell(turn: Turn, fresh: frozenset[bytes]) -> None:
         log.info("user.woken", user=str(owner), by=source)
     for message in turn.new:
         if message.key in fresh:
-            log.info("message.stored", to=str(message.owner), sender=message.src, size=len(message.body))
+            log.info("message.stored", to=str(message.owner), sender=named_in(message.src), size=len(message.body))
     for one in turn.settled:
         about = _about(one)
         if one.state is State.DELIVERED:
