@@ -17,10 +17,10 @@ INSTALL := $(PIP) install --require-hashes --only-binary :all: --progress-bar of
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 SECONDS_EACH := $(or $(SECONDS),60)
-.PHONY: help serve demo test check format fuzz bench docs peers lock clean
+.PHONY: help serve demo test check format fuzz crash soak bench docs binary addon container-test peers lock clean
 
 help:  ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 	@echo "Options for the command behind a target: make serve ARGS='--help'"
 
 serve: $(VENV)/.installed  ## run the store (the first time this makes .venv)
@@ -50,6 +50,13 @@ fuzz: $(VENV)/.dev  ## fuzz every parser, the edge and the configuration, SECOND
 	    $(VENV)/bin/python -m tests.fuzz $$target --seconds $(SECONDS_EACH) 2>/dev/null || exit 1; \
 	done
 
+crash: peers $(VENV)/.dev  ## kill it at random in ROUNDS=100 rounds under load, and lock its database for 30 seconds
+	@CRASH_ROUNDS=$(or $(ROUNDS),100) BAD_DAY_SECONDS=30 $(VENV)/bin/python -m pytest -q $(ARGS) \
+	    tests/integration/test_rounds.py tests/integration/test_matrix.py tests/integration/test_bad_days.py
+
+soak: $(VENV)/.dev  ## load, churn and faults for minutes: make soak ARGS='--minutes 10'
+	@exec $(VENV)/bin/python -m tests.integration.soak $(ARGS)
+
 bench: peers $(VENV)/.installed  ## measure, beside a real Kamailio
 	@exec $(VENV)/bin/python -m bench $(ARGS)
 
@@ -59,6 +66,18 @@ docs: $(VENV)/.dev  ## make what is made from something else: pages of docs/, fi
 	@$(VENV)/bin/python -m docs.manpage
 	@$(VENV)/bin/python -m docs.pictures
 	@$(VENV)/bin/python -m tests.sip.torture > docs/rfc4475.md
+
+binary: dist/msilo-lite  ## the single executable dist/msilo-lite, with Python and the SIP stack inside
+
+addon: $(VENV)/.dev  ## the Home Assistant add-on, complete, in dist/home-assistant
+	@rm -rf dist/home-assistant && mkdir -p dist/home-assistant
+	@cp -R examples/home-assistant/msilo-lite dist/home-assistant/
+	@cp requirements/run.lock dist/home-assistant/msilo-lite/
+	@$(PIP) wheel --quiet --no-deps --no-index --no-build-isolation --wheel-dir dist/home-assistant/msilo-lite .
+
+container-test: $(VENV)/.dev  ## every step of the container files, in a Debian of debootstrap's (root, two minutes)
+	@bash tests/container/install-debian.sh
+	@MSILO_CONTAINER_TESTS=1 $(VENV)/bin/python -m pytest tests/container $(ARGS)
 
 lock: $(LOCK_VENV)/bin/uv  ## make the locks fit pyproject.toml (UPGRADE=1: newest versions)
 	@echo "lock: requirements/run.lock, requirements/dev.lock" >&2
@@ -87,6 +106,11 @@ $(VENV)/.installed: $(VENV)/.locked pyproject.toml
 $(VENV)/.dev: requirements/dev.lock $(VENV)/.installed
 	@$(call install,$<)
 	@touch $@
+
+# What it needs besides the environment: binutils, and a Python that has its own library (Debian: libpython3.11).
+dist/msilo-lite: $(VENV)/.dev requirements/run.lock $(shell find msilo_lite packaging -type f ! -name '*.pyc')
+	@echo "binary: PyInstaller, half a minute" >&2
+	@$(VENV)/bin/pyinstaller --noconfirm --log-level ERROR --distpath dist --workpath build packaging/msilo-lite.spec
 
 $(LOCK_VENV)/bin/uv:
 	@$(call new-venv,$(LOCK_VENV))

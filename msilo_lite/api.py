@@ -21,11 +21,13 @@ from typing import Self
 
 from .box.inbox import Inbox
 from .box.message import Message, Turn
-from .box.policy import LAST_SECOND, Policy
+from .box.policy import LAST_SECOND, Caps, Policy
+from .box.quota import Quota
 from .box.rows import wish_row
 from .box.schema import Names
+from .box.space import Space
 from .box.store import Store
-from .errors import BadRequest, Rejected
+from .errors import BadRequest
 from .outbound.bindings import USUAL_CONTACT
 from .outbound.compose import Dress, fits
 from .sip.address import Aor, parse_address
@@ -48,16 +50,20 @@ class Box:
         dress: Dress | None = None,
         room: int = USUAL_CONTACT,
         max_messages: int = 0,
+        caps: Caps | None = None,
+        min_free: int = 0,
     ) -> None:
         """`names`: msilo's table and columns where they are called otherwise. `expire_time`: seconds.
 
         `dress`: what the daemon adds to each message, and `room`: bytes that a Contact may have, so that none is taken
-        that it could not send. `max_messages`: how many may wait for one user; 0: any number.
+        that it could not send. `max_messages`: how many may wait for one user; 0: any number. `caps`: what else
+        may wait. `min_free`: bytes of the disk that stay free.
         """
         self._file, self._names = Path(file), names or Names()
-        self._policy = Policy(expire_time, max_messages)
+        self._policy = Policy(expire_time, max_messages, caps=caps or Caps())
         self._dress, self._room = dress or Dress("msilo-lite"), room
-        self._store = Store(self._file, self._names)
+        self._store = Store(self._file, self._names, counted=self._policy.caps.counted)
+        self._quota = Quota(self._policy, self._store, Space(self._file, min_free).is_short)
 
     def m_store(
         self,
@@ -112,9 +118,7 @@ class Box:
         expires = (message.due or now) + self._policy.expire_time
         whole = message.at(now, min(expires, LAST_SECOND), target)
         fits(whole, self._dress, self._room)
-        most = self._policy.max_messages
-        if most and self._store.waiting(whole.owner, now, most) >= most:
-            raise Rejected(480, f"the box of {whole.owner} is full (max_messages = {most})")
+        self._quota.check(whole, [], now)
         verb = "try" if whole.due and whole.due <= now + SLACK else "look"
         self._store.write(Turn(new=[whole], asked=[wish_row(verb, whole.owner, now)]), now)
         return str(whole.owner)

@@ -6,22 +6,25 @@ answer and send. The order is the promise: no 202 and no replay leaves before wh
 
 from __future__ import annotations
 
-import json
-import os
 import secrets
 import time
 from collections.abc import Callable
-from functools import lru_cache
-from ipaddress import ip_address
+from dataclasses import replace
 from socket import AF_INET, AF_INET6
 
 from . import __version__
+from .allowance import Allowance
 from .box.delivery import Hop
+from .box.ground import refuse_damaged
 from .box.holds import Holds
 from .box.message import Turn
+from .box.recorder import LastRun, Recorder
 from .box.silo import Places, Silo
 from .box.store import Store
+from .drift import Drift, running
 from .errors import Refused, SipError, StoreError
+from .gatekeeper import CHALLENGED, Gatekeeper
+from .governed import Governed
 from .outbound.bindings import USUAL_CONTACT, Bindings
 from .outbound.compose import replay
 from .outbound.courier import Courier
@@ -31,19 +34,21 @@ from .outbound.replay import Replay
 from .outbound.scheduler import Scheduler
 from .outbound.ways import NO_WAY, Ways
 from .pbx.liaison import Liaison
+from .points import reach
 from .reception import Headers, Reception
+from .rules import Certificates, Rules
 from .seeing.logs import logger
 from .seeing.monitor import Monitor
 from .settings.config import Config
 from .settings.terms import dress_of, extra_lines, extra_of, policy_of, reading_of
 from .sip import wire
-from .sip.address import Endpoint, next_hop, next_host
+from .sip.address import next_hop, next_host
 from .sip.agent import Agent
 from .sip.asker import Asker
 from .sip.digest import Credentials
 from .sip.lookup import Lookup
 from .sip.wire import Answer, Incoming, Request
-from .upkeep import Upkeep
+from .upkeep import Upkeep, recovered
 
 log = logger(__name__)
 
@@ -65,17 +70,26 @@ REMIND_TICK = 1
 "Seconds between two looks for due reminders where send_time is 0: those of the commands are sent all the same."
 
 
-class Daemon:
+class Daemon(Governed):
     """All parts on one file. Raises SipError and StoreError from the constructor."""
 
-    def __init__(self, config: Config, clock: Callable[[], float] = time.time, *, serving: bool = True) -> None:
+    def __init__(
+        self,
+        config: Config,
+        clock: Callable[[], float] = time.time,
+        *,
+        serving: bool = True,
+        recorder: Recorder | None = None,
+    ) -> None:
         """`serving`: deliver to everybody who can be reached; otherwise only to whom a command names."""
+        refuse_damaged(config.db_file)
         self._config = config
         self._clock = clock
-        self._networks = config.networks
-        self._store = Store(config.db_file, config.names)
-        interrupted = self._store.recover()
-        self.agent = Agent(config.endpoints, self, USER_AGENT)
+        self._store = Store(config.db_file, config.names, counted=config.caps.counted, served=serving)
+        self._recorder = recorder
+        self._drift = Drift(clock() - running())
+        interrupted = recovered(self._store, recorder.last if recorder else LastRun(), int(clock()))
+        self.agent = Agent(config.endpoints, self, USER_AGENT, config.door)
         self._dress = dress_of(config, USER_AGENT)
         places, proxy = Places(config.domain, self.agent.own_hosts()), config.outbound_proxy
         self._lookup = Lookup(frozenset(AF_INET6 if ":" in one.host else AF_INET for one in self.listening))
@@ -83,8 +97,12 @@ class Daemon:
         for uri in pbx:
             self._lookup.first(next_host(uri))
         room = 0 if proxy else USUAL_CONTACT
-        self._silo = Silo(self._store, policy_of(config), places, self._dress, room, reading_of(config))
-        self._bindings = Bindings(self._store.contacts())
+        self._gate = Gatekeeper(config, lambda uri: self._silo.places.aor(uri))
+        self._allowance = Allowance(config, self._store)
+        self._silo = Silo(
+            self._store, policy_of(config), places, self._dress, room, reading_of(config), self._allowance.quota
+        )
+        self._bindings = Bindings(replace(one, updated=min(one.updated, clock())) for one in self._store.contacts())
         troubled = {one.owner: one for one in self._store.recipients()}
         extra = extra_of(config)
         holds = Holds(self._store.holds())
@@ -100,79 +118,53 @@ class Daemon:
         self._asker = Asker(self.agent, credentials, pbx, self._lookup)
         self._liaison = Liaison(config, self._asker, self._store, self.listening)
         self._reception = Reception(
-            config, self._silo, self._bindings, self._replay, self._scheduler, self._liaison.notified
+            config, self._silo, self._bindings, self._replay, self._scheduler, self._liaison.notified, self._gate
         )
         self._hook = Hook(config.store_hook)
         self._courier = Courier(self._asker, self._hook, lambda name: self._silo.turn.count(name))
         self._upkeep = Upkeep(
             config, self._store, self._silo, self._replay, self._bindings, self._reception, holds, troubled
         )
+        rules = Rules(self._silo, self._replay, ways, self._scheduler, self._hook)
+        certificates = Certificates(self.agent)
+        self.parts = [self, certificates, rules, self._gate, self._allowance, self._reception, self._upkeep]
         self._serving = serving
         parts = self._replay, self._bindings, holds
         listening, earlier = tuple(map(str, self.listening)), self._store.recent()
         self.monitor = Monitor(config, self._silo, parts, listening, __version__, earlier, listens=serving)
         stranded = [one.owner for one in troubled.values() if one.reason == NO_WAY] if proxy else []
-        for owner in (*interrupted, *stranded):  # a proxy was set meanwhile
+        for owner in stranded:  # a proxy was set meanwhile
             self._replay.expect(owner, int(clock()))
+        for owner, at in interrupted:
+            self._replay.expect(owner, at)
         self._inbox: list[tuple[Incoming, Request]] = []
         self._ended: list[tuple[int, Answer]] = []
         self._to_answer: list[tuple[int, int, Headers]] = []
         self._last_commit = time.monotonic()
         self._broken_until = 0.0
-        self._trusts = lru_cache(maxsize=1024)(self._is_trusted)
         self.stopping = False
         self._started = int(clock())
-        self._told = ""
         self._tell()
 
-    @property
-    def foreign(self) -> bool:
-        """Whether Kamailio made the table that this works on."""
-        return self._store.foreign
-
-    @property
-    def listening(self) -> tuple[Endpoint, ...]:
-        """The bound addresses, in the order of `bind`."""
-        return self.agent.listening
-
-    def _tell(self) -> None:
-        """Leave word of ourselves in the file, for `status`, where it has changed."""
-        facts = {
-            "started": self._started,
-            "alarm": self._replay.alarm,
-            "pid": os.getpid(),
-            "version": __version__,
-            "listening": [str(one) for one in self.listening],
-            "trusted": list(self._config.trusted),
-            "outbound_proxy": self._config.outbound_proxy,
-            "http": self.monitor.url,
-            **self._liaison.facts(),
-        }
-        words = json.dumps(facts)
-        if words != self._told:
-            self._store.tell("daemon", words)
-            self._told = words
-
     # -- the edge calls ----------------------------------------------------------------------------------------------
-    def trusts(self, host: str) -> bool:
-        """Whether requests from this IP address are served."""
-        trusted = self._trusts(host)
-        if not trusted:
+    def hears(self, host: str) -> bool:
+        """Whether requests from this IP address are worth a look."""
+        heard = self._gate.hears(host)
+        if not heard:
             self.monitor.journal.refused(host, 403, "not a trusted peer", self._clock())
-        return trusted
-
-    def _is_trusted(self, host: str) -> bool:
-        address = ip_address(host)
-        return any(address in network for network in self._networks)
+        return heard
 
     def received(self, request: Incoming) -> None:
         """A request arrived: it is answered in this turn."""
+        if self._recorder:
+            self._recorder.heard(request.host, request.port)
         try:
             parsed = wire.read(request.raw)
         except Refused as refusal:
             self._refuse(request, refusal)
         else:
             self._inbox.append((request, parsed))
+            reach("received")
 
     def answered(self, token: int, answer: Answer) -> None:
         """A request of ours ended: settled in this turn."""
@@ -184,18 +176,25 @@ class Daemon:
         """A request that got no further."""
         self._silo.turn.count(reason)
 
+    def counted(self, name: str, number: int) -> None:
+        """What happened at the door so many times."""
+        self._silo.turn.count(name, number)
+
     # -- the loop ----------------------------------------------------------------------------------------------------
-    def run(self) -> None:
-        """Serve until `stopping` is set, then wait for the answers that are due."""
+    def run(self, between: Callable[[], None] = lambda: None) -> None:
+        """Serve until `stopping` is set, then wait for the answers that are due; `between` follows each turn."""
         while not self.stopping:
             self.turn()
+            between()
         deadline = time.monotonic() + GRACE_SECONDS
         if self._replay.in_flight:
             words = "a second signal ends it now, nothing is lost"
             log.warning("daemon.stopping", seconds=GRACE_SECONDS, in_flight=self._replay.in_flight, words=words)
         self._replay.stop(int(self._clock()), self._scheduler.settling())
+        reach("stopping")
         while (self._liaison.parting(self._clock()) or self._replay.in_flight) and time.monotonic() < deadline:
             self.turn()
+            between()
         self.turn(0)
         self._commit(int(self._clock()), force=True)
 
@@ -203,8 +202,11 @@ class Daemon:
         """One turn of the loop; waits up to `wait` milliseconds for something to do."""
         self.agent.poll(self._patience(wait), REQUESTS_A_TURN)
         now = self._clock()
+        if moved := self._drift.look(now, running()):
+            self._upkeep.clock_moved(moved, int(now))
         self._take_requests(now)
         for token, answer in self._drain_ended():
+            reach("heard")
             if not (self._liaison.answered(token, answer, now) or self._courier.ended(token, answer)):
                 self._send_all(self._replay.answered(token, answer, int(now)))
         self._tick(now)
@@ -246,12 +248,15 @@ class Daemon:
                 log.exception("request.broken", where="silo")
                 self._silo.turn.count("internal_errors")
                 self.agent.answer(incoming.handle, 500)
+            reach("staged")
 
     def _refuse(self, incoming: Incoming, refusal: Refused) -> None:
-        self._silo.turn.count(f"refused_{refusal.status}")
-        peer = f"{incoming.host}:{incoming.port}"
-        self.monitor.journal.refused(peer, refusal.status, refusal.reason, self._clock())
-        log.info("request.refused", peer=peer, code=refusal.status, reason=refusal.reason)
+        now = self._clock()
+        self._silo.turn.count(refusal.counter)
+        self._gate.note(incoming, refusal, now)
+        if refusal.counter != CHALLENGED:
+            peer = f"{incoming.host}:{incoming.port}"
+            self.monitor.journal.refused(peer, refusal.status, refusal.reason, now)
         self.agent.answer(incoming.handle, refusal.status, refusal.headers)
 
     # -- time --------------------------------------------------------------------------------------------------------
@@ -297,9 +302,11 @@ class Daemon:
             return
         finally:
             self._last_commit = time.monotonic()
+        reach("committed")
         answers, self._to_answer = self._to_answer, []
         for handle, status, headers in answers:
             self.agent.answer(handle, status, headers)
+            reach("answered")
         self.monitor.committed(turn, fresh, now)
         self._courier.stored(self._reception.stored(fresh))
         self._send_all(self._replay.claimed(now))
@@ -346,14 +353,22 @@ class Daemon:
         way = send.way
         host = next_host(next_hop(way.routes[0]) if way.routes else way.target)
         address = self._lookup.address(host)
-        trusted = address is not None and self.trusts(address)
+        trusted = address is not None and self._gate.trusts(address)
         # a Call-ID of its own for each attempt: some agents never answer one that they have answered already
         call_id = f"{secrets.token_hex(12)}@msilo-lite"
         outgoing = replay(
             send.item, way.target, way.routes, self._dress, call_id=call_id, trusted=trusted,
             now=int(self._clock()), extra=way.extra,
         )  # fmt: skip
-        self._asker.send(send.token, outgoing)
+        try:
+            if self._recorder:  # should PJSIP abort on it, the next run knows which it was
+                self._recorder.sending(send.item.ledger_id)
+            reach("sending", send.item.msilo_id)
+            self._asker.send(send.token, outgoing)
+        finally:
+            if self._recorder:
+                self._recorder.sending(0)
+        reach("sent")
 
     def _hop(self, host: str) -> Hop:
         """What is known of a host that a message is handed to, under its name or its address."""

@@ -10,8 +10,12 @@ class MsiloError(Exception):
 class Refused(MsiloError):
     """A request that gets a final answer other than success; base of the two leaves below."""
 
-    def __init__(self, status: int, reason: str, *, headers: tuple[tuple[str, str], ...] = ()) -> None:
+    def __init__(
+        self, status: int, reason: str, *, headers: tuple[tuple[str, str], ...] = (), counter: str = ""
+    ) -> None:
         super().__init__(reason)
+        self.counter = counter or f"refused_{status}"
+        "Name of the counter it belongs to; a limit has one of its own."
         self.status = status
         "SIP status code of the answer."
         self.reason = reason
@@ -39,6 +43,10 @@ class StoreError(MsiloError):
 
 class NotOurs(StoreError):
     """A file of Kamailio's that msilo-lite has never served."""
+
+
+class Uprooted(MsiloError):
+    """The database's file was replaced while the daemon served it: only a new start can serve the one that is there."""
 
 
 class InUse(MsiloError):

@@ -15,6 +15,7 @@ from .box.message import Message
 from .box.policy import retry_at
 from .box.silo import Silo, Source
 from .errors import BadRequest, Rejected, StoreError
+from .gatekeeper import Gatekeeper
 from .outbound.bindings import Bindings
 from .outbound.notice import MARK, Notices
 from .outbound.replay import Replay
@@ -56,6 +57,12 @@ class Stored(NamedTuple):
 class Reception:
     """The front desk: one call for each request."""
 
+    live = frozenset({
+        "contact_hdr", "content_type_hdr", "from_address", "notice_interval", "offline_message", "peer", "settle",
+        "skip_notification_flag", "store_hook", "use_contact",
+    })  # fmt: skip
+    "Settings that can change while we serve."
+
     def __init__(
         self,
         config: Config,
@@ -64,9 +71,11 @@ class Reception:
         replay: Replay,
         scheduler: Scheduler,
         notified: Callable[[Request, float], tuple[int, Aor | None]],
+        gate: Gatekeeper,
     ) -> None:
         """`notified` takes a NOTIFY and tells the status it gets, and who is to be woken."""
         self._config = config
+        self._gate = gate
         self._notified = notified
         self._silo = silo
         self._bindings = bindings
@@ -80,6 +89,11 @@ class Reception:
         self.heard: list[Echo] = []
         "Such messages that came, the last ones."
 
+    def apply(self, config: Config) -> None:
+        """Work by this configuration from the next request on."""
+        self._config = config
+        self._notices.word(wording_of(config))
+
     def stored(self, fresh: frozenset[bytes]) -> list[Stored]:
         """What was new in the turn that ended, each once; `fresh`: keys of what was stored."""
         staged, self._staged = {one.message.key: one for one in reversed(self._staged)}, []
@@ -92,8 +106,7 @@ class Reception:
 
     def take(self, incoming: Incoming, request: Request, now: float) -> Reply:
         """Decide one request. Raises Refused with the answer it gets, and StoreError."""
-        peer = self._config.peer_at(incoming.host) if self._config.peer else None
-        source = Source(incoming.host, incoming.port, control=bool(peer and peer.control))
+        request, source = self._gate.admit(incoming, request, now)
         if request.method == "MESSAGE":
             return self._message(request, source, now)
         if request.method == "REGISTER":

@@ -6,15 +6,20 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 
+from .box.blame import spread
+from .box.ground import Ground
 from .box.holds import HELD, LET_GO, Holds
 from .box.message import Recipient, Wish
+from .box.recorder import LastRun
 from .box.silo import Silo
 from .box.store import Store
+from .errors import StoreError, Uprooted
 from .outbound.bindings import Bindings
 from .outbound.compose import LATE
 from .outbound.replay import Replay
 from .outbound.scheduler import Due
 from .pbx.echoes import Echo
+from .points import reach
 from .reception import Reception
 from .seeing.logs import logger
 from .settings.config import Config
@@ -32,10 +37,35 @@ ECHOES_MOST = 10
 "Messages of `check` that one look tells of."
 FOREIGN_MOST = 2000
 "Due reminders that such a look takes in."
+LONGEST_WAIT = 86402
+"Seconds to a next try at the most, after the longest Retry-After that is honoured."
+
+
+def recovered(store: Store, last: LastRun, now: int) -> list[tuple[Aor, int]]:
+    """Make what was under way wait again; returns its owners, and when to try each. Raises StoreError.
+
+    After a crash they take turns, and a message that was under way twice is parked.
+    """
+    reach("recovering")
+    owners: dict[Aor, None] = {}
+    if last.pid:
+        log.warning("run.interrupted", words=str(last))
+    if last.crashed:
+        parked = store.repair.blame(last.sending)
+        owners.update(dict.fromkeys(parked))  # what waits behind it may go now
+        if parked:
+            log.error("messages.parked", count=len(parked), words="`msilo-lite list` shows them")
+    owners.update(dict.fromkeys(store.recover()))
+    late = [one.owner for one in store.recipients() if (one.next_try or 0) > now + LONGEST_WAIT]  # by another clock
+    times = spread(owners, now) if last.crashed else [now] * len(owners)
+    return [*zip(owners, times, strict=True), *((owner, now) for owner in late)]
 
 
 class Upkeep:
     """Called once a turn. Methods may raise StoreError; what was not done is done at the next call."""
+
+    live = frozenset({"handed_time", "history_rows", "history_time"})
+    "Settings that can change while we serve."
 
     def __init__(
         self,
@@ -69,9 +99,17 @@ class Upkeep:
         "The messages of `check` that the file knows of."
         self._taken: set[int] = set()
         "Wishes that are being granted."
+        self._lost = False
+        "Whether the file is not at its path, and that was said."
+
+    def apply(self, config: Config) -> None:
+        """Work by this configuration from the next look on."""
+        self._config = config
 
     def tick(self, due: Due, now: float, *, calling: bool) -> None:
-        """Do what is due; `calling`: whether owners are tried whom no command names."""
+        """Do what is due; `calling`: whether owners are tried whom no command names. Raises Uprooted as well."""
+        if due.retries:
+            self._look_at_the_file()
         if due.reminders and calling:
             self._remind(int(now))
         if due.wishes:
@@ -85,6 +123,35 @@ class Upkeep:
         self._clean(now, start=due.clean)
         if due.purge:
             self._prune(int(now))
+
+    def clock_moved(self, by: int, now: int) -> None:
+        """Somebody set the clock: what waits keeps its life, and what is to come in a minute comes in a minute."""
+        log.warning("clock.set", seconds=by, words=f"{'forward' if by > 0 else 'back'} by {abs(by)} s")
+        self._replay.clock_moved(by)
+        self._bindings.clock_moved(by, self._silo.turn)
+        try:
+            if by > 0:
+                self._store.repair.live_on(by, now - by)
+        except StoreError as error:
+            log.error("store.failed", error=str(error))
+
+    def _look_at_the_file(self) -> None:
+        """Whether the file is still the one at its path; what is in one that is lost is copied, once."""
+        found = self._store.repair.look()
+        if found is Ground.FIRM:
+            if self._lost:
+                log.warning("file.back", file=str(self._store.file))
+            self._lost = False
+            return
+        if not self._lost:
+            self._lost = True
+            log.critical(
+                "file.lost", file=str(self._store.file), error=found.value, copy=str(self._store.repair.rescue()),
+                words="senders get 503 until it is back",
+            )  # fmt: skip
+        if found is Ground.OTHER:
+            self._store.repair.let_go()
+            raise Uprooted(f"{self._store.file}: {found.value}; a new start uses that one")
 
     def _remind(self, now: int) -> None:
         """Call the owners of reminders that fell due since the last look; at the start, of all that did meanwhile."""
@@ -149,7 +216,7 @@ class Upkeep:
             self._reception.echoes.expect(wish.most, now)
         elif wish.verb == "look":
             self._reception.may_be_reached(wish.owner, now)
-        else:
+        elif wish.verb != "ping":
             self._replay.reload()
         self._silo.turn.wishes[wish.number] = {}
 
@@ -172,6 +239,8 @@ class Upkeep:
             handed = int(now) - self._config.handed_time
             ended = self._silo.lapse(int(now), PURGE_BATCH) or self._silo.believe(handed, int(now), PURGE_BATCH)
             self._unclean = ended > 0
+            if ended:
+                reach("cleaning")
         if start:
             self._store.scrub()
 
@@ -187,3 +256,4 @@ class Upkeep:
         for _ in range(PRUNE_MOST):
             if self._store.prune(before, PURGE_BATCH) < PURGE_BATCH:
                 return
+            reach("pruning")

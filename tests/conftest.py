@@ -1,4 +1,4 @@
-"""Shared by all tests: how many examples hypothesis tries, an empty environment, and parts on a file of their own."""
+"""Shared by all tests: how many examples hypothesis tries, an empty environment, parts on a file, final figures."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.figures import Figures, summary
 from tests.unit.kit import Rig
 
 settings.register_profile("quick", max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -18,6 +19,21 @@ settings.register_profile("thorough", settings.get_profile("quick"), max_example
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "quick"))
 
 OpenRig = Callable[..., Rig]
+
+
+@pytest.fixture
+def figures(request: pytest.FixtureRequest) -> Figures:
+    """Where a test leaves the figures that are printed at the end of the run."""
+    return Figures(request.config)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """The figures that tests left."""
+    lines = summary(config)
+    if lines:
+        terminalreporter.section("figures")
+        for line in lines:
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture

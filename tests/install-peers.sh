@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Installs the real SIP peers that the tests talk to, as Debian packages, when one is missing.
+# Installs the real SIP peers that the tests talk to, and tools they judge by, as Debian packages, when one is missing.
 #
 # Does nothing when all are there. Where it cannot install (no apt-get, neither root nor sudo) it says
 # what is missing, loudly, and fails only with MSILO_REQUIRE_PEERS=1, as in CI.
 set -euo pipefail
 
 packages=(
-    kamailio kamailio-sqlite-modules kamailio-extra-modules kamailio-presence-modules sip-tester baresip-core groff-base
+    kamailio kamailio-sqlite-modules kamailio-extra-modules kamailio-presence-modules kamailio-tls-modules
+    sip-tester baresip-core groff-base systemd binutils faketime
 )
 
 # One file per package stands for it, so that a peer built by hand counts as well.
@@ -15,10 +16,14 @@ probe_of() {
         kamailio) echo kamailio ;;
         kamailio-sqlite-modules) echo db_sqlite.so ;;
         kamailio-extra-modules) echo uuid.so ;;
+        kamailio-tls-modules) echo tls.so ;;
         kamailio-presence-modules) echo pua_reginfo.so ;;
         sip-tester) echo sipp ;;
         baresip-core) echo baresip ;;
         groff-base) echo groff ;;
+        systemd) echo systemd-analyze ;;
+        binutils) echo objcopy ;;
+        faketime) echo faketime ;;
     esac
 }
 

@@ -60,6 +60,8 @@ class Event(enum.Enum):
     "The operator wants it sent again."
     RESTART = "restart"
     "The daemon starts and does not know how an attempt ended."
+    FATAL = "fatal"
+    "The daemon starts, and this is what it crashed of, twice."
 
 
 MOVES: dict[tuple[State, Event], State] = {
@@ -74,6 +76,7 @@ MOVES: dict[tuple[State, Event], State] = {
     (State.SENDING, Event.LAPSE): State.EXPIRED,
     (State.SENDING, Event.CANCEL): State.CANCELLED,
     (State.SENDING, Event.RESTART): State.PENDING,
+    (State.SENDING, Event.FATAL): State.PARKED,
     (State.SENDING, Event.HANDED_OVER): State.HANDED,
     (State.HANDED, Event.RETURNED): State.PENDING,
     (State.HANDED, Event.BELIEVED): State.DELIVERED,

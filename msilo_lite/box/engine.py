@@ -14,6 +14,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from ..errors import StoreError
+from ..points import reach
 from .schema import MIGRATIONS, SILO_VERSION, version
 
 BUSY_SECONDS = 1.0
@@ -143,6 +144,8 @@ def migrate(connection: sa.Connection, silo: sa.Table) -> None:
         for number in range(have, len(MIGRATIONS)):
             for statement in MIGRATIONS[number]:
                 connection.exec_driver_sql(statement)
+                reach("migrating")
+        reach("migrated")
         connection.exec_driver_sql(f"PRAGMA user_version = {len(MIGRATIONS)}")
 
 

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..errors import InUse, StoreError
+from ..errors import InUse, MsiloError, StoreError
+from .recorder import Recorder
 
 SQLITE = b"SQLite format 3\0"
 "How every SQLite database begins."
@@ -18,8 +19,8 @@ LOCK_TRIES, LOCK_PAUSE = 10, 0.05
 
 
 @contextmanager
-def sole_user(file: Path) -> Iterator[None]:
-    """Hold the lock beside the database file.
+def sole_user(file: Path) -> Iterator[Recorder]:
+    """Hold the lock beside the database file; yields the record of this run, which also tells of the last one.
 
     Raises InUse when another process delivers from it and StoreError when there is no place for it.
     """
@@ -33,13 +34,31 @@ def sole_user(file: Path) -> Iterator[None]:
         raise StoreError(f"cannot open {file}: {error.strerror}") from error
     try:
         if not _locked(number):
-            holder = os.read(number, 20).decode(errors="replace").strip() or "unknown"
+            holder = os.read(number, 20).partition(b"\n")[0].decode(errors="replace").strip("\0") or "unknown"
             raise InUse(f"another msilo-lite (process {holder}) already serves {file}")
-        os.ftruncate(number, 0)
-        os.write(number, f"{os.getpid()}\n".encode())
-        yield
+        with _recorded(number, path) as recorder:
+            yield recorder
     finally:
         os.close(number)
+
+
+@contextmanager
+def _recorded(number: int, path: Path) -> Iterator[Recorder]:
+    """The record of a run; an error that nobody expected is the last thing it tells."""
+    try:
+        recorder = Recorder(number)
+    except OSError as error:
+        raise StoreError(f"cannot write {path}: {error.strerror}") from error
+    orderly = True
+    try:
+        yield recorder
+    except Exception as error:
+        orderly = isinstance(error, MsiloError)
+        if not orderly:
+            recorder.fault(error)
+        raise
+    finally:
+        recorder.close(orderly=orderly)
 
 
 def _is_foreign(file: Path) -> bool:

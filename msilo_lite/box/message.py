@@ -50,9 +50,18 @@ class Message:
         """The same with a name of its own."""
         return replace(self, key=key)
 
+    def living(self, seconds: int) -> Message:
+        """The same with so much more of life."""
+        return replace(self, expires=self.expires + seconds)
+
     def at(self, arrived: int, expires: int, target: str) -> Message:
         """The same with its times, and with the Request-URI that was asked for."""
         return replace(self, arrived=arrived, expires=expires, target=target)
+
+
+def size_of(message: Message) -> int:
+    """Bytes that it counts for where bytes are limited: body and kept headers."""
+    return len(message.body) + len(message.kept.encode("utf-8", "surrogateescape"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +79,8 @@ class Waiting:
     "Final code of the last attempt."
     reason: str | None
     "Words for it."
+    crashes: int = 0
+    "How often the silo crashed while it was under way."
     known: bool = True
     "False for a message that somebody else, such as Kamailio, put into the box: its ledger row is still to be written."
 
@@ -112,6 +123,10 @@ class Recipient:
     reason: str
     "Why the last attempt failed, in words."
 
+    def moved(self, by: int) -> Recipient:
+        """The same by a clock that was set by so many seconds."""
+        return self if self.next_try is None else replace(self, next_try=self.next_try + by)
+
 
 @dataclass(frozen=True, slots=True)
 class Wish:
@@ -120,7 +135,7 @@ class Wish:
     number: int
     verb: str
     "`dump`: deliver to an owner. `try`: the same by the way. `look`: something came. `reload`: something left the box."
-    "`listen`: a message of `check` is on its way, which is not mail."
+    "`listen`: a message of `check` is on its way, which is not mail. `ping`: answer."
     owner: Aor
     most: int = 0
     "Messages to send at the most; 0: all. Of `listen`: the number of that message."
@@ -170,6 +185,11 @@ class Turn:
     def count(self, name: str, by: int = 1) -> None:
         """Add to one of the daemon's counters."""
         self.counters[name] = self.counters.get(name, 0) + by
+
+    def earned(self, fresh: int, repeats: int) -> dict[str, int]:
+        """Counters that only the commit itself can know, with what they have."""
+        known = {"stored_messages": fresh, "duplicate_messages": repeats}
+        return {name: by + self.counters.get(name, 0) for name, by in known.items() if by}
 
     def woke(self, owner: Aor, source: str) -> None:
         """An owner with mail was seen again; `source`: register, notify, options, command, timer or reminder."""

@@ -17,6 +17,8 @@ LAST_SECOND = LATEST
 "The last time that msilo's table holds."
 FULL_RETRY = 300
 "Seconds after which the sender to a full box may try again."
+SPACE_RETRY = 60
+"Seconds after which a sender may try again where the disk, or the whole store, has no room."
 MINUTE = 60
 BACKOFF = tuple(minutes * MINUTE for minutes in (1, 2, 5, 10, 30, 60))
 "Seconds before the next attempt, by failed attempts in a row; the last one repeats."
@@ -24,6 +26,21 @@ PBX_BACKOFF = (30, MINUTE, 2 * MINUTE, 5 * MINUTE, 10 * MINUTE)
 "Seconds to the next REGISTER or SUBSCRIBE of ours where nobody answered, by failures in a row; the last one repeats."
 CLOCK_SLACK = 300
 "Seconds by which a sender's Date may lie behind our clock and still be believed (RFC 3428 4 counts Expires from Date)."
+
+
+@dataclass(frozen=True, slots=True)
+class Caps:
+    """What may wait, beside a number of messages for each user; 0: any number."""
+
+    each_bytes: int = 0
+    "Bytes for one user."
+    all_messages: int = 0
+    all_bytes: int = 0
+
+    @property
+    def counted(self) -> bool:
+        """Whether the store has to count."""
+        return bool(self.each_bytes or self.all_messages or self.all_bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +55,7 @@ class Policy:
     "Whether requests may make reminders (msilo: send_time is not 0)."
     zone: tzinfo | None = None
     "Time zone of send times that name none; None: this machine's."
+    caps: Caps = Caps()
 
     def lifetime(self, expires: str | None, date: str | None, now: int) -> int:
         """Seconds a message that arrives `now` may wait.

@@ -37,7 +37,7 @@ def box(names: Names) -> sa.Select[Any]:
     silo = silo_table(names)
     mine = [column.label(key) for key, column in silo.c.items() if key != "status"]
     known = ("id", "msilo_id", "dedupe", "body_hash", "from_hdr", "to_hdr", "arrived", "state", "attempts", "code",
-             "reason", "target")  # fmt: skip
+             "reason", "target", "crashes")  # fmt: skip
     ours = [ledger.c[name].label(f"ledger_{name}") for name in known]
     return sa.select(*mine, *ours).select_from(silo.outerjoin(ledger, ledger.c.silo_id == silo.c.id))
 
@@ -153,6 +153,7 @@ def waiting_of(row: Row) -> Waiting:
         attempts=row["ledger_attempts"],
         code=row["ledger_code"],
         reason=from_db(row["ledger_reason"]) or None,
+        crashes=row["ledger_crashes"],
     )
 
 

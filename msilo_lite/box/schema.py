@@ -106,6 +106,7 @@ ledger = Table(
     Column("reason", Text),
     Column("settled", Integer),
     Column("target", Text),
+    Column("crashes", Integer, nullable=False, server_default="0"),
 )
 contact = Table(
     "msilo_contact",
@@ -151,6 +152,15 @@ hold = Table(
     Column("name", Text, primary_key=True),
     Column("since", Integer, nullable=False),
 )
+usage = Table(
+    "msilo_usage",
+    _own,
+    Column("username", Text, primary_key=True),
+    Column("domain", Text, primary_key=True),
+    Column("messages", Integer, nullable=False),
+    Column("bytes", Integer, nullable=False),
+)
+"What waits for each owner, and under two empty names for everybody; `usage` keeps it."
 daemon = Table("msilo_daemon", _own, Column("name", Text, primary_key=True), Column("value", Text, nullable=False))
 
 _FIRST = (
@@ -190,6 +200,10 @@ _SECOND = (
 _THIRD = (
     """CREATE TABLE msilo_hold (
         kind TEXT NOT NULL, name TEXT NOT NULL, since INTEGER NOT NULL, PRIMARY KEY (kind, name)) WITHOUT ROWID""",
+    """CREATE TABLE msilo_usage (
+        username TEXT NOT NULL, domain TEXT NOT NULL, messages INTEGER NOT NULL, bytes INTEGER NOT NULL,
+        PRIMARY KEY (username, domain)) WITHOUT ROWID""",
+    "ALTER TABLE msilo_ledger ADD COLUMN crashes INTEGER NOT NULL DEFAULT 0",
 )
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SECOND, _THIRD)

@@ -11,13 +11,15 @@ from dataclasses import dataclass, replace
 
 from ..errors import BadRequest, Rejected, StoreError
 from ..outbound.compose import Dress, fits, prefix
-from ..settings.control import PATH, Orders, obeyed, orders_of, silos_before
+from ..settings.control import Orders, obeyed, orders_of, silos_before
 from ..settings.pseudo import Subject, Template
 from ..sip.address import Aor, NameAddr, aor_of, parse_address, parse_uri, without_headers
-from ..sip.wire import Request, bad_header, check, content_type, dedupe_key, kept_headers, media_type, plain
+from ..sip.wire import PATH, Request, bad_header, check, content_type, dedupe_key, kept_headers, media_type, plain
+from .blame import alone
 from .delivery import Event, State, move
 from .message import Message, Settled, Turn, Waiting
-from .policy import FULL_RETRY, Policy
+from .policy import Policy
+from .quota import Quota
 from .store import Store
 
 MOST_SILOS = 3
@@ -83,16 +85,22 @@ class Silo:
     """The box of every recipient."""
 
     def __init__(
-        self, store: Store, policy: Policy, places: Places, dress: Dress, room: int = 0, reading: Reading | None = None
-    ) -> None:
+        self, store: Store, policy: Policy, places: Places, dress: Dress, room: int = 0, reading: Reading | None = None,
+        quota: Quota | None = None,
+    ) -> None:  # fmt: skip
         """`room`: bytes that Request-URI and Route of a replay may need, beyond the AoR."""
         self._store = store
         self._policy = policy
+        self._quota = quota or Quota(policy, store)
         self.places = places
         self._dress = dress
         self._room = room
         self._reading = reading or Reading()
         self.turn = Turn()
+
+    def obey(self, policy: Policy, places: Places, reading: Reading) -> None:
+        """Other rules, from the next request on; what is stored already stays as it is."""
+        self._policy, self.places, self._reading = policy, places, reading
 
     # -- in ----------------------------------------------------------------------------------------------------------
     def accept(self, request: Request, now: int, source: Source | None = None) -> Message | None:
@@ -118,8 +126,7 @@ class Silo:
         if path:  # of other silos: should it come back through one of them, we know it again
             message = message.carrying(f"{PATH}: {', '.join(path)}\r\n")
         fits(message, self._dress, self._room)
-        if self._full(message, now):
-            raise Rejected(480, "the box is full", headers=(("Retry-After", str(FULL_RETRY)),))
+        self._quota.check(message, self.turn.new, now)
         self.turn.new.append(message)
         return message
 
@@ -171,14 +178,6 @@ class Silo:
                 return "".join(f"{name}: {value}\r\n" for name, value in chosen if not bad_header(name, value))
         return kept_headers(request)
 
-    def _full(self, message: Message, now: int) -> bool:
-        """Whether the box has no room; a repeat of what is in it already has."""
-        most = self._policy.max_messages
-        if not most or self._store.knows(message.key) or any(new.key == message.key for new in self.turn.new):
-            return False
-        staged = {new.key for new in self.turn.new if new.owner == message.owner and not self._store.knows(new.key)}
-        return self._store.waiting(message.owner, now, most) + len(staged) >= most
-
     def has_mail(self, owner: Aor, now: int) -> bool:
         """Whether anything that may be sent waits for an owner, on disk or in this turn."""
         new = any(message.owner == owner and message.due <= now for message in self.turn.new)
@@ -192,7 +191,8 @@ class Silo:
 
         `but`: silo ids to leave alone.
         """
-        claimed = [item for item in self._store.pending(owner, after, most, now) if item.silo_id not in but]
+        found = [item for item in self._store.pending(owner, after, most, now) if item.silo_id not in but]
+        claimed = found[: alone([item.crashes for item in found])]
         for item in claimed:
             move(item.state, Event.BEGIN)
         self.turn.claimed += claimed

@@ -15,7 +15,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 
 from .delivery import WAITING, State
 from .rows import box
-from .schema import Names, contact, counter, daemon, hold, ledger, recipient, silo_table, wish
+from .schema import Names, contact, counter, daemon, hold, ledger, recipient, silo_table, usage, wish
 
 _P = sa.bindparam
 
@@ -94,6 +94,12 @@ class Statements:
             .where(ledger.c.silo_id.is_not(None), ~here.exists())
             .values(silo_id=sa.null(), state=_n(State.CANCELLED), settled=_P("at"), reason=_P("why"))
         )
+        self.live_on = _sql(
+            sa.update(silo)
+            .where(silo.c.id > _P("after"), silo.c.id <= _P("upto"), silo.c.exp_time > _P("was"))
+            .values(exp_time=sa.func.min(silo.c.exp_time + _P("by"), _P("last")))
+        )
+        self.highest_box = _sql(sa.select(sa.func.coalesce(sa.func.max(silo.c.id), _n(0))))
         self.count = _sql(sa.select(sa.func.count()).select_from(silo))
         self.oldest = _sql(sa.select(silo.c.inc_time).order_by(silo.c.id).limit(_n(1)).offset(_n(0)))
         self.highest_silo = _used(silo, "id")
@@ -124,7 +130,7 @@ class Statements:
             "reason": _P("why"),
         }
         waits = ledger.c.state.in_([_n(state) for state in sorted(WAITING)])
-        self.settle = _sql(sa.update(ledger).where(row, waits).values(**end, in_flight=_P("at")))
+        self.settle = _sql(sa.update(ledger).where(row, waits).values(**end, in_flight=_P("at"), crashes=_n(0)))
         gone = {"in_flight": sa.null(), "silo_id": sa.null(), "settled": _P("at")}
         self.finish = _sql(sa.update(ledger).where(row).values(**end, **gone))
         sending = ledger.c.state == _n(State.SENDING)
@@ -134,6 +140,12 @@ class Statements:
             .where(sending)
             .values(state=_n(State.PENDING), in_flight=sa.null(), code=sa.null(), reason=_P("why"))
         )
+        self.under_way = _sql(
+            sa.select(ledger.c.id, ledger.c.crashes, ledger.c.username, ledger.c.domain).where(sending)
+        )
+        self.suspect = _sql(sa.update(ledger).where(row).values(crashes=ledger.c.crashes + _n(1)))
+        parked: dict[str, Any] = {"state": _n(State.PARKED), "in_flight": sa.null(), "code": sa.null()}
+        self.park = _sql(sa.update(ledger).where(row).values(**parked, reason=_P("why")))
         old = sa.select(ledger.c.id).where(ledger.c.settled < _P("before")).order_by(ledger.c.settled)
         self.prune = _sql(
             sa.delete(ledger).where(ledger.c.id.in_(old.limit(_P("most")).offset(_n(0)).scalar_subquery()))
@@ -152,6 +164,8 @@ class Statements:
         self.recipients = _sql(sa.select(recipient))
         due = sa.select(recipient.c.username, recipient.c.domain).where(recipient.c.next_try <= _P("now"))
         self.due = _sql(due.order_by(recipient.c.next_try).limit(_P("most")).offset(_n(0)))
+        same = (usage.c.username == _P("user"), usage.c.domain == _P("host"))
+        self.usage = _sql(sa.select(usage.c.messages, usage.c.bytes).where(*same))
         self.keep_contact = _sql(_replace(contact, "username", "domain", "uri"))
         his = (contact.c.username == _P("user"), contact.c.domain == _P("host"), contact.c.uri == _P("at"))
         self.drop_contact = _sql(sa.delete(contact).where(*his))
@@ -169,7 +183,7 @@ class Statements:
         self.told = _sql(sa.select(daemon.c.value).where(daemon.c.name == _P("name")))
 
 
-_FRESH = frozenset(column.name for column in ledger.c) - {"in_flight", "code", "reason", "settled"}
+_FRESH = frozenset(column.name for column in ledger.c) - {"in_flight", "code", "reason", "settled", "crashes"}
 "Columns of the ledger that a new row has."
 
 

@@ -15,11 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import StoreError
+from ..points import reach
 from ..sip.address import Aor
+from . import usage
 from .delivery import WAITING, State
 from .engine import atomic, connect, empty_log, migrate, open_engine, translated
+from .ground import opening
 from .holds import Hold
 from .message import Contact, Recipient, Settled, Turn, Waiting, Wish
+from .repair import Repair
 from .rows import (
     adopted_row,
     contact_of,
@@ -44,16 +48,21 @@ ID_MARK = "last_silo_id"
 class Store:
     """The file. Every method may raise StoreError."""
 
-    def __init__(self, file: Path, names: Names | None = None) -> None:
+    def __init__(self, file: Path, names: Names | None = None, *, counted: bool = False, served: bool = False) -> None:
+        """`counted`: `usage` is wanted. `served`: we are the daemon, and may stop the counting where it is not."""
         self.file = file
-        self._silo = silo_table(names or Names())
+        self._names = names or Names()
+        self._silo = silo_table(self._names)
         self._sql = statements(names or Names())
-        with translated(f"cannot open {file}"):
+        with opening(file):
             engine = open_engine(file, create=True)
             with engine.connect() as connection:
                 migrate(connection, self._silo)
             engine.dispose()
             self._c = connect(file, create=False)
+            usage.keep(self._c, self._names, wanted=counted, only_more=not served)
+            self._c.execute("SELECT count(*) FROM sqlite_master")  # opens the log
+            self.repair = Repair(self._c, self._sql, file)
         self._c.row_factory = sqlite3.Row
         self._seen = -1
         self._remains = False
@@ -84,8 +93,12 @@ class Store:
         Raises StoreError with nothing kept; the caller decides what of the turn to try again.
         """
         try:
+            self.repair.check()
             with translated("cannot write"), atomic(self._c):
-                return self._write(turn, now)
+                fresh = self._write(turn, now)
+                reach("writing")
+            self.repair.check()  # only now is it sure that the commit went where somebody will see it
+            return fresh
         except StoreError:
             self._seen = -1  # the ids handed out are void
             raise
@@ -97,7 +110,7 @@ class Store:
         if turn.settled:
             self._settle(turn.settled)
         self._write_rest(turn)
-        self._count({**turn.counters, **_earned(turn, len(fresh), repeats)})
+        self._count({**turn.counters, **turn.earned(len(fresh), repeats)})
         return fresh
 
     def _insert(self, turn: Turn) -> tuple[frozenset[bytes], int]:
@@ -211,6 +224,17 @@ class Store:
         with translated("cannot read"):
             rows = self._run(self._sql.alive, user=owner.user, host=owner.host, now=now, most=most)
             return len(rows.fetchall())
+
+    def count_usage(self, *, wanted: bool) -> None:
+        """Begin to count what waits, or stop it; a beginning reads the whole box."""
+        with translated("cannot count what waits"):
+            usage.keep(self._c, self._names, wanted=wanted)
+
+    def usage(self, owner: Aor) -> tuple[int, int]:
+        """Messages and bytes that wait for an owner, those included that are over; two empty names: for everybody."""
+        with translated("cannot read"):
+            row = self._run(self._sql.usage, user=owner.user, host=owner.host).fetchone()
+        return (int(row[0]), int(row[1])) if row else (0, 0)
 
     def knows(self, key: bytes) -> bool:
         """Whether a request was taken before."""
@@ -374,9 +398,3 @@ class Store:
     def close(self) -> None:
         """Give the file back."""
         self._c.close()
-
-
-def _earned(turn: Turn, fresh: int, repeats: int) -> dict[str, int]:
-    """Counters that only the commit itself can know."""
-    known = {"stored_messages": fresh, "duplicate_messages": repeats}
-    return {name: by + turn.counters.get(name, 0) for name, by in known.items() if by}

@@ -13,7 +13,7 @@ import typer
 
 from .. import __version__
 from ..errors import BadRequest, ConfigError, MsiloError, NotFound
-from . import intake, keeping, looking, options, steering
+from . import account, intake, keeping, looking, options, running, steering
 from .options import AsJson, Chosen, ConfigFile, DbUrl, loaded_from
 
 FAILED, USAGE, NOT_FOUND = 1, 2, 3
@@ -33,6 +33,8 @@ app.add_typer(looking.app)
 app.add_typer(steering.app)
 app.add_typer(intake.app)
 app.add_typer(keeping.app)
+app.add_typer(running.app)
+app.add_typer(account.app)
 
 
 def main() -> NoReturn:
@@ -67,7 +69,7 @@ def serve(
     config: ConfigFile = None,
     bind: Annotated[
         list[str] | None,
-        typer.Option(help="Listen here, as udp:HOST:PORT or udp:[::1]:PORT; repeat for more, port 0 takes a free one."),
+        typer.Option(help="Listen here, as udp:HOST:PORT (or tcp:, tls:, [::1]); repeat for more, 0 is a free port."),
     ] = None,
     db_url: DbUrl = None,
     domain: Annotated[list[str] | None, typer.Option(help="A domain whose users are ours; repeat for more.")] = None,
@@ -86,9 +88,13 @@ def serve(
     http_listen: Annotated[
         str | None, typer.Option(help="Where health and metrics are: PORT, or HOST:PORT.", show_default=False)
     ] = None,
+    no_supervise: Annotated[
+        bool, typer.Option("--no-supervise", help="Do not start it again when it dies: systemd or the like does.")
+    ] = False,
     chosen: Chosen = None,
 ) -> None:
     """Start the silo: take MESSAGEs, wake on REGISTER, replay in order."""
+    del no_supervise  # `supervise` has seen it before anything here was loaded
     loaded = loaded_from(
         config,
         chosen,
@@ -171,12 +177,17 @@ def init(
     user: options.PbxUser = None,
     password_file: options.PbxPasswordFile = None,
     fragment: options.Fragment = None,
+    systemd: Annotated[bool, typer.Option("--systemd", help="Write a hardened unit for systemd instead.")] = False,
+    config: ConfigFile = None,
 ) -> None:
-    """Write a commented configuration to start from; with --pbx also what that PBX needs in its own files."""
+    """Write a commented configuration, with --pbx also what that PBX needs; with --systemd a unit that fits yours."""
     from . import views
     from .recipe import Wanted
     from .setup import prepared, write_all
 
+    if systemd:
+        running.install(loaded_from(config), output, force=force)
+        return
     wanted = None
     if pbx is not None:
         wanted = Wanted(pbx, pbx_addr, tuple(domain or ()), bind, tuple(phone or ()), user, password_file)
@@ -190,6 +201,22 @@ def init(
         views.for_pbx(made.recipe.title, made.recipe.fragment, list(map(str, written)), str(output) if output else None)
 
 
+@config_app.command("validate", epilog="Example: msilo-lite config validate silo.toml")
+def config_validate(
+    file: Annotated[Path | None, typer.Argument(help="The file to look at.", show_default=False)] = None,
+    config: ConfigFile = None,
+    chosen: Chosen = None,
+) -> None:
+    """Say whether a configuration would be taken, by a start or by a reload; exit code 2 when not."""
+    from .views import complain, say
+
+    loaded = loaded_from(file or config, chosen)
+    for warning in loaded.warnings:
+        complain(warning)
+    named = loaded.file or "No configuration file; the environment"
+    say(f"{named} is fine, {sum(origin != 'default' for origin in loaded.origins.values())} settings are set.")
+
+
 @config_app.command("show", epilog="Example: MSILO_SETTLE=2 msilo-lite config show")
 def config_show(json: AsJson = False, config: ConfigFile = None, db_url: DbUrl = None, chosen: Chosen = None) -> None:
     """Show every setting with its value, where it came from and what it means."""
@@ -200,6 +227,8 @@ def config_show(json: AsJson = False, config: ConfigFile = None, db_url: DbUrl =
     dumped = loaded.config.model_dump(mode="json")
     dumped["peer"] = [{key: value for key, value in one.items() if value is not None} for one in dumped["peer"]]
     values = {name: dumped[name] for name in in_order()}
+    accounts = tuple(map(str, loaded.config.account))
+    values["account"] = accounts if not json else [{"name": name} for name in accounts]
     values["peer"] = tuple(map(str, loaded.config.peer)) if not json else values["peer"]
     if json:
         views.as_json({key: {"value": value, "from": loaded.origins[key]} for key, value in values.items()})

@@ -26,6 +26,8 @@ def findings(loaded: Loaded, round_: Round | None = None) -> Iterator[Finding]:
     for words in loaded.warnings:
         yield Finding(WARNING, "settings", words)
     yield from _traps(config)
+    yield from _access(loaded)
+    yield from _certificates(config)
     yield from _database(config)
     if round_:
         yield from online(config, round_)
@@ -60,8 +62,6 @@ def _traps(config: Config) -> Iterator[Finding]:
         zone = datetime.fromtimestamp(time.time()).astimezone().tzname()
         words = f"texts are changed: their first words tell when they were written, in this machine's time ({zone}), "
         yield Finding(WARNING, "add_date", words + "and no zone is named; add_date = 0 leaves them as they came")
-    if not config.max_messages:
-        yield Finding(WARNING, "max_messages", "0 is no limit: anybody who may write to a user can fill the disk")
     if config.snd_time_avp and not config.send_time:
         yield Finding(WRONG, "send_time", "0: requests with a send time are refused (400); set it to 10, say")
     if bool(config.from_address) != bool(config.offline_message):
@@ -72,6 +72,48 @@ def _traps(config: Config) -> Iterator[Finding]:
     if config.skip_notification_flag >= 0 and not any(peer.control for peer in config.peer):
         words = "no peer has control = true, so nobody can set a flag in X-MSilo-Flags"
         yield Finding(WARNING, "skip_notification_flag", words)
+
+
+def _access(loaded: Loaded) -> Iterator[Finding]:
+    """Who may come in, and how much of it is taken."""
+    config = loaded.config
+    limits = (config.max_messages, config.max_bytes, config.max_total_messages, config.max_total_bytes, config.min_free)
+    if not any(limits):
+        yield Finding(WARNING, "min_free", "no limit is set: anybody who may write to a user can fill the disk")
+    if not config.has_accounts:
+        return
+    try:
+        accounts = config.accounts()
+        for name in accounts:
+            config.aor_of_account(name)
+        algorithms = config.algorithms(accounts)
+    except ConfigError as error:
+        yield Finding(WRONG, "accounts", str(error))
+        return
+    if loaded.file and config.account and loaded.file.stat().st_mode & 0o077:
+        words = f"{loaded.file} holds passwords and can be read by others; chmod 600 {loaded.file}"
+        yield Finding(WARNING, "accounts", words)
+    yield Finding(FINE, "accounts", f"{len(accounts)} in the realm {config.realm_of_accounts}")
+    if "SHA-256" in config.auth_algorithms and "SHA-256" not in algorithms:
+        words = "one of them has no SHA-256, so all are asked for MD5; `msilo-lite account set NAME` makes both"
+        yield Finding(WARNING, "accounts", words)
+
+
+def _certificates(config: Config) -> Iterator[Finding]:
+    """Whether TLS could begin, with files that this user may not be able to read."""
+    files = config.door.tls
+    if not files.named:
+        return
+    from ..sip.certificates import load  # ssl is slow to come, and seldom needed here
+
+    try:
+        load(files)
+    except ConfigError as error:
+        yield Finding(WRONG, "tls", str(error))
+    else:
+        yield Finding(FINE, "tls", ", ".join(map(str, files.named)))
+    if not files.verify:
+        yield Finding(WARNING, "tls_verify", "servers are not checked: anybody on the way can read and change messages")
 
 
 def _database(config: Config) -> Iterator[Finding]:
@@ -87,6 +129,15 @@ def _database(config: Config) -> Iterator[Finding]:
         yield Finding(WRONG, "database", f"{error}; `msilo-lite check` again after mending, nothing was changed")
     except MsiloError as error:
         yield Finding(WRONG, "database", str(error))
+
+
+def _rescued(file: Path) -> Iterator[Finding]:
+    """Copies of a file that was taken away under a daemon, which somebody has to decide about."""
+    for copy in sorted(file.parent.glob(f"{file.name}.rescued-*")):
+        words = (
+            f"{copy} holds what was in a file that was taken away while it was served: `msilo-lite export` from it, "
+        )
+        yield Finding(WARNING, "database", words + "`import` what that gives, then delete it")
 
 
 def _may_be_made(file: Path) -> tuple[str, str, str]:
@@ -113,6 +164,7 @@ def _inside(config: Config, inbox: Inbox) -> Iterator[Finding]:
     if inbox.foreign():
         words = "Kamailio made this table. The file is in WAL mode now, which Kamailio can use as well"
         yield Finding(FINE, "table", f"{config.db_table}: {words}")
+    yield from _rescued(file)
     gone = inbox.vanished()
     if gone:
         words = f"{gone} left it by another hand: a Kamailio that delivers as well? Take m_dump out of its script, "

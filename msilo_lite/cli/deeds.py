@@ -14,10 +14,12 @@ from ..box.holds import Hold, Kind, peer_name
 from ..box.inbox import BATCH, Inbox
 from ..box.lock import is_served, sole_user
 from ..box.message import Waiting
+from ..box.recorder import Recorder
 from ..daemon import USER_AGENT, Daemon
 from ..errors import BadRequest, ConfigError, InUse, MsiloError, NotFound
 from ..outbound.bindings import USUAL_CONTACT
 from ..outbound.compose import fits
+from ..points import reach
 from ..settings.config import Config
 from ..settings.terms import dress_of
 from ..sip.address import Aor
@@ -73,6 +75,7 @@ def purging(config: Config, ids: list[int], update: Callable[[int], None]) -> tu
         for start in range(0, len(ids), BATCH):
             taken, sending = inbox.purge(ids[start : start + BATCH], int(time.time()))
             gone, late = gone + taken, late + sending
+            reach("purging")
             update(min(start + BATCH, len(ids)))
         inbox.scrub()
     return gone, late
@@ -171,6 +174,7 @@ def deliver(config: Config, owner: Aor, most: int, progress: Progress) -> Delive
         if not waiting:
             return Delivery(0, 0, "")
         number = inbox.ask("dump", owner, int(time.time()), most)
+        reach("wishing")
         with progress(waiting, f"delivering to {owner}") as update:
 
             def done() -> bool:
@@ -178,19 +182,19 @@ def deliver(config: Config, owner: Aor, most: int, progress: Progress) -> Delive
                 return inbox.granted(number) is not None
 
             try:
-                with sole_user(config.db_file):
-                    _in_its_place(config, inbox, done)
+                with sole_user(config.db_file) as recorder:
+                    _in_its_place(config, inbox, done, recorder)
             except InUse:
                 _through_daemon(inbox, owner, done)
         return _outcome(inbox, owner, waiting, most, inbox.granted(number) or {})
 
 
-def _in_its_place(config: Config, inbox: Inbox, done: Callable[[], bool]) -> None:
+def _in_its_place(config: Config, inbox: Inbox, done: Callable[[], bool], recorder: Recorder) -> None:
     """Be the daemon for as long as it takes, on free ports and with the way out that the last one had."""
     changes: dict[str, Any] = {"bind": tuple(one.rpartition(":")[0] + ":0" for one in config.bind)}
     if config.outbound_proxy is None:
         changes["outbound_proxy"] = inbox.daemon().get("outbound_proxy")
-    daemon = Daemon(config.model_copy(update=changes), serving=False)
+    daemon = Daemon(config.model_copy(update=changes), serving=False, recorder=recorder)
     try:
         daemon.work_until(done)
     finally:

@@ -26,7 +26,7 @@ from ..pbx.echoes import Echo, body_of, mark_of, number_in
 from ..pbx.liaison import reachable
 from ..settings.config import Config
 from ..sip import wire
-from ..sip.address import Aor, Endpoint, host_port, next_host, parse_uri
+from ..sip.address import Aor, Endpoint, next_host, parse_uri, remote_of
 from ..sip.agent import Agent
 from ..sip.asker import Asker
 from ..sip.digest import Credentials
@@ -58,7 +58,7 @@ class Ear:
     agent: Agent | None = None
     asker: Asker | None = None
 
-    def trusts(self, host: str) -> bool:
+    def hears(self, host: str) -> bool:
         """Everybody is listened to; who is not trusted is remembered."""
         if not self.trusted(host):
             self.strangers.add(host)
@@ -88,6 +88,9 @@ class Ear:
     def dropped(self, reason: str) -> None:
         """Nothing is counted here."""
 
+    def counted(self, name: str, number: int) -> None:
+        """Nor what happens at the door."""
+
 
 class Enquiry:
     """A conversation with one PBX. Raises SipError where no socket can be had."""
@@ -103,7 +106,7 @@ class Enquiry:
         binds = config.endpoints
         if not in_place:
             binds = tuple(replace(one, port=0) for one in binds)
-        self._agent = Agent(binds, self._ear, "msilo-lite check")
+        self._agent = Agent(binds, self._ear, "msilo-lite check", config.door)
         credentials = Credentials(config.user, config.secret or "") if config.user else None
         self._route = hidden_route(towards)
         lookup = Lookup(frozenset(AF_INET6 if ":" in one.host else AF_INET for one in self._agent.listening))
@@ -117,8 +120,8 @@ class Enquiry:
         self.source = str(_same_family(self._agent.listening, next_host(towards)))
         self.domain = config.domain[0] if config.domain else parsed.host
         self._turned_away = self._untrusted()
-        self._place = reachable(self._agent.listening, towards)
-        self.source_host = _bare_host(self._place)
+        self._place = reachable(self._agent.listening, self.host, remote_of(towards).transport)
+        self.source_host = _bare_host(self._place.partition(";")[0])
         "The IP address from which the PBX hears us."
         self._me = f"sip:{config.user or NOBODY}@{self.domain}"
 
@@ -133,7 +136,7 @@ class Enquiry:
     @property
     def address(self) -> tuple[str, int]:
         """The PBX, as a socket wants it."""
-        return self.host, host_port(self._uri)
+        return self.host, remote_of(self._uri).port
 
     @property
     def strangers(self) -> tuple[str, ...]:

@@ -55,7 +55,7 @@ def put(config: Config, letter: Letter) -> str:
     room = 0 if config.outbound_proxy else USUAL_CONTACT
     with Box(
         config.db_file, names=config.names, expire_time=config.expire_time, dress=dress, room=room,
-        max_messages=config.max_messages,
+        max_messages=config.max_messages, caps=config.caps, min_free=config.min_free,
     ) as box:  # fmt: skip
         if letter.dst:
             return box.m_store_addrs(

@@ -15,7 +15,10 @@ from ..settings.config import Config
 from .reasons import span
 from .views import utc
 
-FACTS = ("pid", "version", "listening", "trusted", "outbound_proxy", "http", "extension", "watched")
+FACTS = (
+    "pid", "version", "listening", "trusted", "outbound_proxy", "streams", "http", "extension", "watched",
+    "configuration",
+)  # fmt: skip
 "What the daemon says of itself."
 LISTED = 100
 "Users that a record names at the most; how many there are is told beside them."

@@ -96,8 +96,10 @@ def _lines(record: Record, rates: Mapping[str, float] | None) -> list[tuple[str,
     disk = f"{record['file']}: {size(record['database_bytes'])} + {size(record['wal_bytes'])} log"
     return [
         ("alarm", record.get("alarm") or "", "bold red"),
+        ("configuration", record.get("configuration") or "", "bold yellow"),
         ("held", ", ".join(f"{_held(one)} for {one['for']}" for one in record["holds"]), "bold magenta"),
         ("listens on", ", ".join([*record.get("listening", []), *filter(None, [record.get("http")])]), ""),
+        ("connections", _some(record.get("streams") or {}, " "), ""),
         ("trusts", ", ".join(record.get("trusted", [])), ""),
         ("way out", record.get("outbound_proxy") or straight, ""),
         ("extension", record.get("extension") or "", ""),

@@ -50,6 +50,8 @@ def why(item: Waiting, around: Surroundings, now: int) -> str:
         return "its time ran out; the cleaner will take it away"
     if item.message.due > now and item.state is State.PENDING:
         return f"a reminder, due in {span(item.message.due - now)}"
+    if item.state is State.PARKED and item.crashes:
+        return f"parked: {item.reason}; `retry` sends it again, `purge` takes it away"
     if item.state is State.PARKED:
         return f"parked: its content was refused ({item.reason}); `purge` takes it away"
     if item.state is State.HANDED:

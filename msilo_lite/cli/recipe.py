@@ -275,7 +275,7 @@ def _silo_address(bind: str | None, pbx: Endpoint, *, own: bool, shared: bool) -
     if shared and ":" not in pbx.host:
         return Endpoint(SECOND_LOOPBACK if own else pbx.host, SILO_PORT)
     wild = Endpoint("::" if ":" in pbx.host else "0.0.0.0", SILO_PORT)
-    return Endpoint.parse(f"udp:{reachable((wild,), f'sip:{_place(pbx)}')}")
+    return Endpoint.parse(f"udp:{reachable((wild,), pbx.host, 'udp')}")
 
 
 def _place(one: Endpoint) -> str:

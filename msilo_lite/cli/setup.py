@@ -115,13 +115,16 @@ def write_all(made: Prepared, output: Path | None, fragment: Path | None, *, for
     return list(for_pbx)
 
 
-def write(file: Path, text: str, *, force: bool) -> None:
-    """Write a configuration for this user alone. Raises ConfigError where it exists and MsiloError where it cannot."""
+def write(file: Path, text: str, *, force: bool, mode: int = 0o600) -> None:
+    """Write a file, for this user alone unless `mode` says otherwise.
+
+    Raises ConfigError where it exists and MsiloError where it cannot be written.
+    """
     try:
-        mode = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if force else os.O_EXCL)
+        how = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if force else os.O_EXCL)
         file.parent.mkdir(parents=True, exist_ok=True)
-        with os.fdopen(os.open(file, mode, 0o600), "w", encoding="utf-8") as made:
-            os.fchmod(made.fileno(), 0o600)
+        with os.fdopen(os.open(file, how, mode), "w", encoding="utf-8") as made:
+            os.fchmod(made.fileno(), mode)
             made.write(text)
     except FileExistsError:
         if not file.is_file():

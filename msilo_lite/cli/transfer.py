@@ -24,6 +24,7 @@ from ..box.schema import Names, silo_table
 from ..box.store import Store
 from ..errors import BadRequest, MsiloError, StoreError
 from ..outbound.compose import LATEST, Dress, fits
+from ..points import reach
 from ..sip.address import Aor, parse_address, parse_uri
 from ..sip.wire import bad_header, bad_type, kept_lines, octets
 from .views import encoded, utc
@@ -126,6 +127,7 @@ def imported(source: Path, into: Store, fit: Fit, now: int, names: Names, update
         moved.known += len(good) - len(fresh)
         done += len(batch)
         update(done)
+        reach("importing")
         if problem:
             raise problem
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from ..box.message import Contact, Turn
 from ..errors import BadRequest
@@ -72,6 +73,13 @@ class Bindings:
         """The binding set last that is alive and takes MESSAGE."""
         alive = [one for one in self._of.get(aor, {}).values() if one.expires > now and one.takes_message]
         return max(alive, key=lambda one: one.updated, default=None)
+
+    def clock_moved(self, by: int, turn: Turn) -> None:
+        """The clock was set: bindings last as long as they would have."""
+        for mine in self._of.values():
+            for uri, one in mine.items():
+                mine[uri] = replace(one, expires=one.expires + by, updated=one.updated + by)
+                turn.contacts[one.aor, uri] = mine[uri]
 
     def prune(self, now: float, turn: Turn) -> None:
         """Forget bindings that have run out."""

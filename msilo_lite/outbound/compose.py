@@ -12,10 +12,9 @@ from datetime import datetime
 from ..box.message import Message, Waiting
 from ..box.policy import MAX_REQUEST, RECEIVE_BUFFER, sip_date
 from ..errors import BadRequest
-from ..sip.wire import HIDDEN, Outgoing, kept_lines, media_type, octets
+from ..sip.wire import HIDDEN, Outgoing, is_ours, kept_lines, media_type, octets
+from .privacy import ANONYMOUS, hides_sender, shown
 
-IDENTITY = frozenset({"p-asserted-identity", "p-preferred-identity"})
-"Claims that hold inside a trust domain only (RFC 3325 5): not sent outside of it."
 FRAME = len("MESSAGE  SIP/2.0\r\nMax-Forwards: 70\r\nFrom: ;tag=\r\nTo: \r\nCall-ID: \r\nCSeq: 1 MESSAGE\r\n") + 32
 "Bytes of a replay that PJSIP writes around our values; its tag has 32."
 VIA = len("Via: SIP/2.0/UDP [0000:0000:0000:0000:0000:0000:0000:0000]:65535;rport;branch=z9hG4bKPj\r\n") + 32
@@ -62,22 +61,23 @@ def replay(
 ) -> Outgoing:  # fmt: skip
     """The request that carries a stored message to `target`.
 
-    `trusted`: the next hop may see identity claims. `extra`: header lines of `extra_hdrs`, which give way where
-    there is no room. `now`: UTC seconds, for reminders that are late.
+    `trusted`: the next hop may see who the sender is, whatever he asked for. `extra`: header lines of `extra_hdrs`,
+    which give way where there is no room. `now`: UTC seconds, for reminders that are late.
     """
-    message = item.message
+    message, kept = item.message, repeated(item.message.kept)
+    hidden = hides_sender(kept, trusted=trusted)
     headers = [("Date", sip_date(message.due or message.arrived)), ("X-MSilo-ID", item.msilo_id)]
     if message.due and now - message.due > LATE:
         headers.append(("X-MSilo-Late", str(now - message.due)))
-    headers += _contact(message, dress) + _reply_to(message, dress)
+    headers += [] if hidden else _contact(message, dress) + _reply_to(message, dress)
     if extra and not item.reminder and _has_room(message, dress, target, routes, extra):
         headers += [pair for pair in kept_lines(extra) if pair[0].lower() != "content-type"]
-    headers += [pair for pair in kept_lines(message.kept) if trusted or pair[0].lower() not in IDENTITY]
-    if dress.keep_call_id and _CALL_ID.fullmatch(message.call_id):
+    headers += shown(kept, trusted=trusted)
+    if dress.keep_call_id and not hidden and _CALL_ID.fullmatch(message.call_id):
         call_id = message.call_id
     return Outgoing(
         target,
-        sender(message, dress),
+        nobody(message, dress) if hidden else sender(message, dress),
         message.to,
         call_id,
         tuple((octets(name), octets(value)) for name, value in headers),
@@ -85,6 +85,11 @@ def replay(
         prefix(message, dress) + message.body,
         routes,
     )
+
+
+def repeated(block: str) -> list[tuple[str, str]]:
+    """The kept headers that a replay repeats: rows of other programs may name some that are ours to make."""
+    return [pair for pair in kept_lines(block) if not is_ours(pair[0])]
 
 
 def _has_room(message: Message, dress: Dress, target: str, routes: tuple[str, ...], extra: str) -> bool:
@@ -104,6 +109,11 @@ def sender(message: Message, dress: Dress) -> str:
     if not (message.due and dress.reminder):
         return message.from_
     return f'"{_name(message)}" <{dress.reminder}>'
+
+
+def nobody(message: Message, dress: Dress) -> str:
+    """From of a sender who is not to be known."""
+    return f'"Anonymous" <{dress.reminder if message.due and dress.reminder else ANONYMOUS}>'
 
 
 def _name(message: Message) -> str:
@@ -153,7 +163,10 @@ def _size(text: str) -> int:
 def replay_size(message: Message, dress: Dress) -> int:
     """Bytes of the longest request that carries this message to its AoR, with every header PJSIP and we add."""
     target = message.target or message.owner.uri
-    values = (target, sender(message, dress), message.to, message.kept, _type(message))
+    from_ = sender(message, dress)
+    if "privacy" in message.kept.lower():
+        from_ = max(from_, nobody(message, dress), key=_size)
+    values = (target, from_, message.to, message.kept, _type(message))
     own = len(f"Date: {sip_date(0)}\r\nX-MSilo-ID: \r\nUser-Agent: {dress.user_agent}\r\n") + MSILO_ID
     own += max(CALL_ID, _size(message.call_id)) if dress.keep_call_id else CALL_ID
     own += dress.signature + _size(target) if dress.signature else 0

@@ -29,13 +29,14 @@ class Hook:
     """Starts the command, a few at a time. Without one it does nothing."""
 
     def __init__(self, command: tuple[str, ...]) -> None:
-        self._command = command
+        self.command = command
+        "What is run; () for nothing."
         self._waiting: deque[Message] = deque()
         self._running: list[tuple[subprocess.Popen[bytes], float]] = []
 
     def stored(self, message: Message) -> None:
         """A message is on disk."""
-        if self._command and len(self._waiting) < WAITING:
+        if self.command and len(self._waiting) < WAITING:
             self._waiting.append(message)
 
     def work(self) -> None:
@@ -65,7 +66,7 @@ class Hook:
         rest = {name: value for name, value in os.environ.items() if not name.startswith("MSILO_")}  # a password
         try:
             child = subprocess.Popen(
-                self._command, stdin=quiet, stdout=quiet, env={**rest, **safe}, start_new_session=True
+                self.command, stdin=quiet, stdout=quiet, env={**rest, **safe}, start_new_session=True
             )
         except (OSError, ValueError) as error:
             log.error("hook.not_started", error=str(error))

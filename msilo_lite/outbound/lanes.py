@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..box.message import Waiting
 from ..sip.address import Aor
+from ..sip.wire import Answer
 from .ways import Way
 
 REMEMBERED = 10_000
@@ -78,6 +79,8 @@ class OpenLane:
     "Commands that wait for the end of this run."
     room: int | None = None
     "Messages it may still send; None: all."
+    fed: bool = False
+    "It has had its turn and may have more: where others wait for a place, it goes to the end of the line."
     by_timer: bool = False
     "Whether only the timer wanted it opened."
 
@@ -85,6 +88,10 @@ class OpenLane:
     def of(cls, owner: Aor, call: Call) -> OpenLane:
         """The lane that a call asks for."""
         return cls(owner, wishes=call.wishes, room=call.room, recheck=call.recheck, by_timer=call.by_timer)
+
+    def live_on(self, seconds: int) -> None:
+        """What waits in it may be sent so much later."""
+        self.queue = deque(replace(item, message=item.message.living(seconds)) for item in self.queue)
 
 
 class Doubts:
@@ -107,3 +114,75 @@ class Doubts:
 def by_timer(calls: Iterable[Call | OpenLane]) -> int:
     """How many of them only the timer wanted."""
     return sum(one.by_timer for one in calls)
+
+
+class Line:
+    """Who has a place, and who waits for one: owners that were called, and lanes that had a turn and have more to send.
+
+    Those two take turns as well, so that neither a stream of wake-ups nor a few large boxes keep the other waiting.
+    """
+
+    def __init__(self, most: int) -> None:
+        """`most`: places."""
+        self.most = most
+        self.open: dict[Aor, OpenLane] = {}
+        "Lanes with a place, and those that wait for their next turn."
+        self.hungry: dict[Aor, OpenLane] = {}
+        "Lanes that need to claim more."
+        self.called: dict[Aor, Call] = {}
+        "Owners that wait for a lane, in order."
+        self.paused: dict[Aor, OpenLane] = {}
+        self._resume = False
+
+    @property
+    def waits(self) -> bool:
+        """Whether anybody waits for a place."""
+        return bool(self.called or self.paused)
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is a lane that may claim."""
+        return bool(self.hungry) or (self.waits and self._free > 0)
+
+    @property
+    def _free(self) -> int:
+        return self.most - len(self.open) + len(self.paused)
+
+    def move_up(self) -> None:
+        """Lanes that had their turn leave their places to those that wait: a large box must not keep others out."""
+        wanted = len(self.called) + len(self.paused) - self._free
+        for lane in [one for one in self.hungry.values() if one.fed][: max(0, wanted)]:
+            self.paused[lane.owner] = self.hungry.pop(lane.owner)
+        while self.waits and self._free > 0:
+            lane = self._next()
+            self.open[lane.owner] = self.hungry[lane.owner] = lane
+
+    def _next(self) -> OpenLane:
+        resume = not self.called
+        if self.called and self.paused:
+            resume, self._resume = self._resume, not self._resume
+        if resume:
+            lane = self.paused.pop(next(iter(self.paused)))
+            lane.fed = False
+            return lane
+        owner = next(iter(self.called))
+        return OpenLane.of(owner, self.called.pop(owner))
+
+    def leave(self, owner: Aor) -> None:
+        """A lane is closed, whatever it was about to do."""
+        for one in (self.open, self.hungry, self.paused):
+            one.pop(owner, None)
+
+    def stop(self) -> None:
+        """Nobody gets a place any more; lanes with a message under way stay until its answer."""
+        for owner in (*self.hungry, *self.paused):
+            del self.open[owner]
+        for one in (self.hungry, self.paused, self.called):
+            one.clear()
+
+
+def told(answer: Answer) -> tuple[int | None, str]:
+    """Code and words of an answer, for `list`; no code where nobody gave one."""
+    if answer.local:
+        return None, "no answer" if answer.code == 408 else f"could not be sent: {answer.reason}"
+    return answer.code, f"{answer.code} {answer.reason}".strip()

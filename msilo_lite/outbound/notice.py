@@ -15,7 +15,7 @@ from ..box.policy import sip_date
 from ..errors import BadRequest
 from ..settings.control import OWN_ID, Orders
 from ..settings.pseudo import Subject, Template
-from ..sip.address import Aor, aor_of, is_literal, next_host, parse_address, parse_uri
+from ..sip.address import Aor, aor_of, finds_its_way, parse_address, parse_uri, remote_of
 from ..sip.wire import Outgoing, Request, octets
 from .bindings import Bindings
 from .compose import hidden_route
@@ -52,6 +52,10 @@ class Notices:
         self._proxy = proxy
         self._told: OrderedDict[tuple[str, Aor], float] = OrderedDict()
         self._sent: OrderedDict[str, None] = OrderedDict()
+
+    def word(self, wording: Wording | None) -> None:
+        """Other words from the next notice on; who was told stays told."""
+        self._wording = wording
 
     def returned(self, request: Request) -> bool:
         """Whether a request is a notice of ours that a failure route brought back."""
@@ -108,13 +112,15 @@ class Notices:
         """Request-URI and Route; raises BadRequest where no address is known that needs no look-up."""
         contact = _contact_of(subject.request) if wording.use_contact else None
         if self._proxy:
+            if contact and parse_uri(contact).scheme == "sips" and remote_of(self._proxy).transport != "tls":
+                contact = None  # it asks for TLS on every hop (RFC 3261 26.2.2)
             return contact or reader, (hidden_route(self._proxy),)
         ways: list[tuple[str, tuple[str, ...]]] = [(contact, ())] if contact else []
         binding = self._bindings.newest(owner, subject.now) if (owner := _user_of(reader)) else None
         ways += [(binding.uri, binding.path)] if binding else []
         ways += [(reader, ())] if owner else []
         for target, path in ways:
-            if is_literal(next_host(parse_address(path[0]).uri if path else target)):
+            if finds_its_way(parse_address(path[0]).uri if path else target):
                 return target, path
         raise BadRequest(480, f"{reader} can be reached through an outbound_proxy only")
 
@@ -128,11 +134,11 @@ def _user_of(uri: str) -> Aor | None:
 
 
 def _contact_of(request: Request) -> str | None:
-    """The first Contact URI of a request, sip in any case; sips asks for TLS, which is not served."""
+    """The first Contact URI of a request; None where it is none of SIP."""
     values = request.all("contact")
     try:
         uri = parse_address(values[0]).uri if values else None
-        return uri if uri and parse_uri(uri).scheme == "sip" else None
+        return uri if uri and parse_uri(uri) else None
     except BadRequest:
         return None
 

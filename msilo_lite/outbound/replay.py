@@ -19,11 +19,13 @@ from ..box.silo import Silo
 from ..errors import SipError
 from ..sip.address import Aor
 from ..sip.wire import Answer, redirect, retry_after
-from .lanes import Call, Doubts, Flight, OpenLane, Send, by_timer
+from .lanes import Call, Doubts, Flight, Line, OpenLane, Send, by_timer, told
 from .ways import Way, Ways
 
 CLAIM = 64
 "Messages a lane claims in one commit."
+SHORT_CLAIM = 16
+"The same where others wait for a place."
 STOPPED, SEEN = "the daemon was stopped", "seen again, about to be tried"
 BACK = "it came back, its phone was away"
 CAME_BACK = Verdict(Event.MISSED, Then.STOP)
@@ -44,15 +46,12 @@ class Replay:
         """`most`: lanes open at once. `max_attempts`: failed attempts after which a message is given up; 0: never."""
         self._silo = silo
         self._ways = ways
-        self._most = most
-        self._max_attempts = max_attempts
+        self.max_attempts = max_attempts
         self._troubled = troubled
-        self._lanes: dict[Aor, OpenLane] = {}
         self._flights: dict[int, Flight] = {}
-        self._queue: dict[Aor, Call] = {}
-        "Owners that wait for a lane, in order."
-        self._hungry: dict[Aor, OpenLane] = {}
-        "Lanes that need to claim more."
+        self.line = line = Line(most)
+        "Who has a place."
+        self._lanes, self._hungry, self._queue = line.open, line.hungry, line.called
         self._token = 0
         self._stopped = 0
         "UTC second of the stop; 0 before."
@@ -79,7 +78,7 @@ class Replay:
     @property
     def ready_to_claim(self) -> bool:
         """Whether `claim` would find something to do."""
-        return bool(self._hungry) or bool(self._queue and len(self._lanes) < self._most)
+        return self.line.ready
 
     def expect(self, owner: Aor, at: int, words: str = SEEN) -> None:
         """An owner is to be tried at `at`, UTC seconds, also if the daemon dies before: it is on disk."""
@@ -104,7 +103,7 @@ class Replay:
     @property
     def retry_lanes(self) -> int:
         """How many more lanes the timer may open: half of them are for whoever comes back."""
-        return max(1, self._most // 2) - by_timer(self._lanes.values()) - by_timer(self._queue.values())
+        return max(1, self.line.most // 2) - by_timer(self._lanes.values()) - by_timer(self._queue.values())
 
     def is_expected(self, owner: Aor) -> bool:
         """Whether the next try of an owner is set already."""
@@ -145,11 +144,7 @@ class Replay:
             for owner in list(self._queue):
                 words = f"the proxy refuses us ({self.alarm})"
                 self._put_off(owner, self._queue.pop(owner).wishes, words, self.held_until)
-        while self._queue and len(self._lanes) < self._most:
-            owner = next(iter(self._queue))
-            call = self._queue.pop(owner)
-            lane = OpenLane.of(owner, call)
-            self._lanes[owner] = self._hungry[owner] = lane
+        self.line.move_up()
         for lane in list(self._hungry.values()):
             if self._silo.unwritten(lane.owner):
                 continue
@@ -164,7 +159,8 @@ class Replay:
         if lane.room == 0 and lane.again:  # its limit is used up, and somebody else has called meanwhile
             self._grant(lane.wishes, {"delivered": lane.delivered, "reason": ""})
             lane.wishes, lane.room, lane.delivered, lane.again = lane.again.wishes, lane.again.room, 0, None
-        most = CLAIM if lane.room is None else min(CLAIM, lane.room)
+        turn = SHORT_CLAIM if self.line.waits else CLAIM
+        most = turn if lane.room is None else min(turn, lane.room)
         found = self._silo.begin(lane.owner, lane.cursor, most, now) if most else []
         if not found and lane.recheck and most:
             lane.recheck = False
@@ -174,6 +170,7 @@ class Replay:
             self._finish(lane, now)
             return
         lane.cursor = max(lane.cursor, found[-1].silo_id)
+        lane.fed = len(found) == most  # else it is about to end
         lane.seen.update(item.silo_id for item in found)
         lane.queue.extend(found)
         if lane.room is not None:
@@ -192,18 +189,23 @@ class Replay:
         self._hungry.clear()
         return [send for lane in lanes for send in self._next(lane, now)]
 
+    def clock_moved(self, by: int) -> None:
+        """The clock was set: what was to come in a while still is, and nothing under way runs out by it."""
+        self.held_until += by if self.held_until else 0
+        for one in [one.moved(by) for one in self._troubled.values()]:
+            self._note(one)
+        for lane in self._lanes.values():
+            lane.live_on(max(by, 0))
+
     def stop(self, now: int, settling: tuple[Aor, ...] = ()) -> None:
         """Begin nothing more; who was woken for nothing is tried at the next start."""
         self._stopped = now
-        for owner in (*self._queue, *self._hungry, *settling):
+        for owner in (*self._queue, *self.line.paused, *self._hungry, *settling):
             self._note(Recipient(owner, now, 0, None, STOPPED))
         for lane in self._lanes.values():
             self._silo.release(lane.queue, now)
             lane.queue.clear()
-        for owner in self._hungry:
-            del self._lanes[owner]
-        self._queue.clear()
-        self._hungry.clear()
+        self.line.stop()
 
     def _next(self, lane: OpenLane, now: int) -> list[Send]:
         """The next message of a lane, or its end."""
@@ -253,12 +255,7 @@ class Replay:
             if way:
                 return [self._send(flight.lane, flight.item, way, followed=True)]
         verdict = self._judge(flight, answer)
-        if answer.local:
-            code, words = None, "no answer" if answer.code == 408 else f"could not be sent: {answer.reason}"
-        elif verdict is CAME_BACK:  # its 202 says nothing any more
-            code, words = None, BACK
-        else:
-            code, words = answer.code, f"{answer.code} {answer.reason}".strip()
+        code, words = (None, BACK) if verdict is CAME_BACK else told(answer)  # a 202 before it came back says nothing
         return self._ended(flight, verdict, code, words, retry_after(answer), now)
 
     def _judge(self, flight: Flight, answer: Answer) -> Verdict:
@@ -314,7 +311,7 @@ class Replay:
         lane, item = flight.lane, flight.item
         lane.in_flight = 0
         event = verdict.event
-        if heard and event is Event.MISSED and 0 < self._max_attempts <= item.attempts + 1:
+        if heard and event is Event.MISSED and 0 < self.max_attempts <= item.attempts + 1:
             event, words = Event.REFUSED, f"given up after {item.attempts + 1} attempts, the last: {words}"
         self._silo.settle(item, event, now, code, words)
         if verdict.alarm:
@@ -371,8 +368,7 @@ class Replay:
     def _close(self, lane: OpenLane, words: str, code: int | None, soon: int | None, now: int) -> None:
         """The recipient could not be reached: give the rest back, and try again at `soon` or at the next wake-up."""
         self._silo.release(lane.queue, now)
-        self._lanes.pop(lane.owner, None)
-        self._hungry.pop(lane.owner, None)
+        self.line.leave(lane.owner)
         if lane.again and not self._stopped:  # the phone registered again meanwhile, perhaps somewhere else
             self._queue[lane.owner] = Call(lane.wishes + lane.again.wishes, lane.again.room, lane.recheck)
             return
@@ -394,5 +390,4 @@ class Replay:
             self._silo.turn.recipients[owner] = None
 
     def _grant(self, wishes: list[int], result: dict[str, object]) -> None:
-        for number in wishes:
-            self._silo.turn.wishes[number] = result
+        self._silo.turn.wishes.update(dict.fromkeys(wishes, result))

@@ -72,7 +72,12 @@ class Scheduler:
     _cleanings: int = 0
 
     def __post_init__(self) -> None:
-        self._wakes, self._retries = Pace(self.wake_rate), Pace(self.retry_rate)
+        self.pace(self.retry_rate, self.wake_rate)
+
+    def pace(self, retry_rate: float, wake_rate: float) -> None:
+        """Begin with so many recipients a second; 0: any number."""
+        self.retry_rate, self.wake_rate = retry_rate, wake_rate
+        self._wakes, self._retries = Pace(wake_rate), Pace(retry_rate)
 
     def phone_is_back(self, owner: Aor, now: float, most: int = 0, *, crowd: bool = False) -> None:
         """Wake an owner after the settle delay; a burst of REGISTERs is one wake-up. `most`: 0 for all messages.

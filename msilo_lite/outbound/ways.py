@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ..box.delivery import Hop
 from ..box.holds import HELD, Holds
 from ..box.message import Contact
-from ..sip.address import Aor, is_literal, next_host, parse_address
+from ..sip.address import Aor, finds_its_way, is_literal, next_host, parse_address
 from .bindings import Bindings
 from .compose import hidden_route
 
@@ -30,9 +30,14 @@ class Way:
     hop: Hop = NOTHING_KNOWN
 
 
+def first_hop(contact: Contact) -> str:
+    """The URI that a message to a Contact is handed to."""
+    return parse_address(contact.path[0]).uri if contact.path else contact.uri
+
+
 def contact_host(contact: Contact) -> str:
     """The host that a message to a Contact is handed to."""
-    return next_host(parse_address(contact.path[0]).uri if contact.path else contact.uri)
+    return next_host(first_hop(contact))
 
 
 class Ways:
@@ -62,6 +67,10 @@ class Ways:
         self._proxy_hop = self._hop(self._next) if is_literal(self._next) else None
         "What is known of the proxy; None: its name may mean another address each time."
 
+    def learn(self) -> None:
+        """Look again at what is known of the proxy: the configuration is another one."""
+        self._proxy_hop = self._hop(self._next) if is_literal(self._next) else None
+
     def to(self, owner: Aor, now: float, target: str = "") -> Way | str:
         """The way to an owner, or why there is none; `target`: a Request-URI that was asked for."""
         contact = self._bindings.newest(owner, now)
@@ -72,18 +81,18 @@ class Ways:
             route = hidden_route(self._proxy)
             hop = self._proxy_hop or self._hop(self._next)
             return Way(target or owner.uri, (route,), by_proxy=True, extra=extra, hop=hop)
-        host = contact_host(contact) if contact else ""
+        first = first_hop(contact) if contact else ""
+        host = next_host(first) if first else ""
         if self._holds.on(owner, host):
             return HELD
         if contact is None:
             return NO_WAY
-        if not is_literal(host):  # PJSIP would look it up on our only thread
+        if not finds_its_way(first):  # PJSIP would look it up on our only thread
             return f"its Contact leads to the host name {host}, which only an outbound_proxy can reach"
         return Way(contact.uri, contact.path, by_proxy=False, extra=extra, hop=self._hop(host.strip("[]")))
 
     def by_redirect(self, target: str, old: Way) -> Way | None:
         """The way to where a 3xx points; None where that is a host name."""
-        host = next_host(target)
-        if not is_literal(host) or self._holds.on(NOBODY, host):
+        if not finds_its_way(target) or self._holds.on(NOBODY, next_host(target)):
             return None
-        return Way(target, (), by_proxy=False, extra=old.extra, hop=self._hop(host.strip("[]")))
+        return Way(target, (), by_proxy=False, extra=old.extra, hop=self._hop(next_host(target)))

@@ -13,7 +13,7 @@ from ..errors import SipError
 from ..outbound.compose import hidden_route
 from ..seeing.logs import logger
 from ..settings.config import Config
-from ..sip.address import Aor, Endpoint, next_host, parse_uri
+from ..sip.address import Aor, Endpoint, next_host, parse_uri, remote_of
 from ..sip.asker import Asker
 from ..sip.wire import Answer, Outgoing, Request
 from .extension import Extension
@@ -69,7 +69,8 @@ class Liaison:
         if config is None or address is None:
             return
         self._begins = None
-        contact = f"sip:{config.user or 'msilo-lite'}@{reachable(self._listening, address)}"
+        place = reachable(self._listening, address, remote_of(self._towards).transport)
+        contact = f"sip:{config.user or 'msilo-lite'}@{place}"
         me = f"sip:{config.user}@{parse_uri(self._towards).host}" if config.user else contact
         if config.registrar:
             straight = (hidden_route(config.registrar),)
@@ -167,11 +168,14 @@ class Liaison:
         return found
 
 
-def reachable(listening: tuple[Endpoint, ...], host: str) -> str:
-    """The address, as host:port of a URI, under which an IP address reaches us: for Contact headers."""
+def reachable(listening: tuple[Endpoint, ...], host: str, transport: str) -> str:
+    """The address under which an IP address reaches us, as a URI has it behind its @: for Contact headers.
+
+    `transport`: by which we reach it, and it us where we listen on that.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     same = [one for one in listening if (":" in one.host) == (":" in host)] or list(listening)
-    chosen = same[0]
+    chosen = next((one for one in same if one.transport == transport), same[0])
     shown = chosen.host
     if chosen.host in ("0.0.0.0", "::"):
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
@@ -180,7 +184,8 @@ def reachable(listening: tuple[Endpoint, ...], host: str) -> str:
                 shown = probe.getsockname()[0]
             except OSError:
                 shown = "127.0.0.1"
-    return f"[{shown}]:{chosen.port}" if ":" in shown else f"{shown}:{chosen.port}"
+    place = Endpoint(shown, chosen.port).place
+    return place if chosen.transport == "udp" else f"{place};transport={chosen.transport}"
 
 
 def _fresh() -> str:

@@ -21,9 +21,20 @@ from structlog.typing import EventDict, Processor
 
 EVENTS: Mapping[str, str] = {
     "answer.not_sent": "An answer could not be sent to the peer that waits for it.",
+    "clock.set": "Somebody set this machine's clock; what waits keeps its life.",
+    "configuration.doubtful": "A configuration that was read again has something that may be meant otherwise.",
+    "configuration.refused": "A configuration that was read again has a mistake; the old one stays in force.",
+    "configuration.taken": "The configuration was read again; `settings` names what is different now.",
+    "configuration.waits": "The configuration was read again; `settings` names what waits for a restart.",
     "daemon.ready": "It listens; `listening` names the addresses.",
     "daemon.stopped": "It has ended in good order.",
     "daemon.stopping": "A signal came; it waits for the answers that are due.",
+    "door.broken": "Something failed inside the TCP and TLS door; `where` names it. A fault to report.",
+    "door.failed": "The TCP and TLS door has ended; UDP goes on. A fault to report.",
+    "door.few_descriptors": "The system lets us open too few files for `tcp_clients`.",
+    "door.full": "A TCP or TLS connection could not be taken.",
+    "file.back": "The database is at its path again.",
+    "file.lost": "The database is not at its path any more; `copy` names where its content is now.",
     "holds.changed": "`hold` or `unhold` was used; `holds` names what is held now.",
     "hook.ended": "`store_hook` took too long and was ended.",
     "hook.not_started": "`store_hook` cannot be started.",
@@ -34,6 +45,7 @@ EVENTS: Mapping[str, str] = {
     "message.not_sent": "A replay could not even leave.",
     "message.put_aside": "It is parked, or handed over unconfirmed; `state` names it.",
     "message.stored": "A new message is on disk.",
+    "messages.parked": "Messages that were under way at a crash are parked; `count` says how many.",
     "notice.broken": "The notice to a sender failed inside the silo. A fault to report.",
     "notice.failed": "The notice to a sender was not taken.",
     "notice.impossible": "The notice to a sender cannot be written.",
@@ -42,9 +54,15 @@ EVENTS: Mapping[str, str] = {
     "pjsip.said": "A line of the SIP stack's own log, its first line only.",
     "reminders.late": "Reminders fell due while nobody looked; they go out now.",
     "request.broken": "A request failed inside the silo and was answered 500. A fault to report.",
+    "request.challenged": "A request was asked for a password.",
     "request.malformed": "A datagram that the SIP stack cannot parse was dropped.",
     "request.refused": "A request got another answer than success.",
+    "run.interrupted": "The run before this one did not end in good order; `words` tells how.",
     "store.failed": "The database could not be read or written.",
+    "systemd.deaf": "systemd could not be told.",
+    "tls.not_taken": "New certificates are no good; the old ones stay.",
+    "tls.refused": "A TLS handshake with a client failed.",
+    "tls.renewed": "New certificates are in use.",
     "transaction.broken": "The end of a transaction failed inside the silo. A fault to report.",
     "user.woken": "A user with mail was seen, or is tried again; `by` says by what.",
     "web.failed": "A request for health or metrics failed.",
@@ -118,7 +136,12 @@ def begin(level: str, form: str, stream: TextIO | None = None) -> None:
             root.removeHandler(old)
     root.addHandler(handler)
     root.addHandler(RECENT)
-    root.setLevel(level.upper())
+    loudness(level)
+
+
+def loudness(level: str) -> None:
+    """From now on, log from this level on."""
+    logging.getLogger().setLevel(level.upper())
 
 
 def _machine() -> list[Processor]:

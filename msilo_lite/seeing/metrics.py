@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -28,10 +29,11 @@ COUNTERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
 }
 "Name: meaning, and the counters of the file that are added up."
 LABELLED: Mapping[str, tuple[str, str, str]] = {
-    "refused_requests": ("Requests that were refused, by status code.", "code", "refused_"),
-    "wakeups": ("Users with mail who were seen or are tried again, by what.", "source", "wakeups_"),
+    "refused_requests": ("Requests that were refused, by status code.", "code", r"refused_(\d+)"),
+    "limited_requests": ("Requests that met a limit, by which.", "limit", r"refused_(\D.*)"),
+    "wakeups": ("Users with mail who were seen or are tried again, by what.", "source", r"wakeups_(.+)"),
 }
-"Name: meaning, label, and how the counters of the file begin."
+"Name: meaning, label, and the pattern of the counters of the file, whose group is the label."
 GAUGES: Mapping[str, str] = {
     "waiting_messages": "Messages in the box.",
     "held_messages": "Those of them that the operator holds back.",
@@ -62,12 +64,10 @@ class _Silo(Collector):
         yield InfoMetricFamily(f"{PREFIX}_build", "What runs.", value=dict(now.info))
         for name, (words, parts) in COUNTERS.items():
             yield CounterMetricFamily(f"{PREFIX}_{name}", words, value=sum(now.counters.get(one, 0) for one in parts))
-        for name, (words, label, start) in LABELLED.items():
-            found = {key.removeprefix(start): value for key, value in now.counters.items() if key.startswith(start)}
-            yield _by(name, words, label, found)
-        starts = tuple(start for _, _, start in LABELLED.values())
-        left = [key for key in now.counters if key not in SEEN and not key.startswith(starts)]
-        rest = {key: now.counters[key] for key in left}
+        rest = {key: value for key, value in now.counters.items() if key not in SEEN}
+        for name, (words, label, pattern) in LABELLED.items():
+            found = {key: match[1] for key in rest if (match := re.fullmatch(pattern, key))}
+            yield _by(name, words, label, {found[key]: rest.pop(key) for key in found})
         yield _by("other_events", "Whatever else the file counts, by its name in `stats`.", "event", rest)
         yield _by("attempts", "Attempts that ended since the start, by status code.", "code", now.attempts)
         yield _by("ended_messages", "Messages that left the box since the start.", "how", now.ended)

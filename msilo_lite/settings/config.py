@@ -19,8 +19,11 @@ from ..box.delivery import Hop, Trust
 from ..box.due import zone_of
 from ..errors import ConfigError
 from ..sip.address import Endpoint, parse_uri
+from .access import Access, Rights
+from .limits import Limits
 from .pacing import Pacing
 from .parameters import Parameters, sip_uri
+from .transports import Transports
 from .watching import Watching
 
 APP = "msilo-lite"
@@ -31,26 +34,44 @@ Listed = Annotated[tuple[str, ...], NoDecode]
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
+SYSTEM_FILE = Path("/etc") / APP / "config.toml"
+SYSTEM_DATA = Path("/var/lib") / APP
+
+
 def default_file() -> Path:
-    """Where the configuration file is looked for when none is named."""
-    return Path(platformdirs.user_config_dir(APP)) / "config.toml"
+    """Where the configuration file is looked for when none is named: the user's own, else the machine's."""
+    try:
+        own = Path(platformdirs.user_config_dir(APP)) / "config.toml"
+    except RuntimeError:  # a user without a home, as in a container
+        return SYSTEM_FILE
+    return SYSTEM_FILE if SYSTEM_FILE.is_file() and not own.exists() else own
 
 
 def default_db_url() -> str:
-    """The embedded SQLite file in the platform's place for data."""
-    return f"sqlite:///{Path(platformdirs.user_data_dir(APP)) / 'silo.sqlite'}"
+    """The embedded SQLite file in the platform's place for data; the machine's where the user has no home."""
+    try:
+        folder = Path(platformdirs.user_data_dir(APP))
+    except RuntimeError:
+        folder = SYSTEM_DATA
+    return f"sqlite:///{folder / 'silo.sqlite'}"
 
 
 PEER_EXAMPLE = '[{"address": "192.168.1.10", "control": true}]'
 
 
 class Peer(BaseModel):
-    """What one network may do beyond being served."""
+    """What one network may do, and how it treats what it is given."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     address: str
     "Network (CIDR) or address."
+    store: bool = True
+    "Whether it may leave MESSAGEs."
+    wake: bool = True
+    "Whether its REGISTERs and NOTIFYs wake users and say where they are."
+    replayed: bool = True
+    "Whether X-MSilo-ID and X-MSilo-Path of its requests are believed; else they are taken away."
     control: bool = False
     "Whether its requests may steer the silo with X-MSilo-* headers."
     trust_2xx: Trust | None = None
@@ -68,25 +89,37 @@ class Peer(BaseModel):
         """`address`, parsed."""
         return ipaddress.ip_network(self.address)
 
+    @property
+    def rights(self) -> Rights:
+        """What it may do."""
+        return Rights(self.store, self.wake, self.replayed, self.control)
+
     def __str__(self) -> str:
-        return f"{self.address}{' with control' if self.control else ''}"
+        lacks = [f"no {name}" for name in ("store", "wake", "replayed") if not getattr(self, name)]
+        words = " and ".join((["control"] if self.control else []) + lacks)
+        return f"{self.address}{f' with {words}' if words else ''}"
 
 
-class Config(Watching, Pacing, Parameters):
+class Config(Watching, Limits, Access, Pacing, Transports, Parameters):
     """All settings: those of msilo, and ours."""
 
+    model_config = ConfigDict(hide_input_in_errors=True)  # it may be a password
+
     bind: Listed = Field(
-        ("udp:127.0.0.1:5070",), description="Addresses to listen on, as udp:HOST:PORT; port 0 takes a free one."
+        ("udp:127.0.0.1:5070",),
+        max_length=32,
+        description="Addresses to listen on, as udp:, tcp: or tls:HOST:PORT; port 0 takes a free one.",
     )
     db_url: str = Field(default_factory=default_db_url, description="The database, as sqlite:///FILE.")
     domain: Listed = Field(
         (), description="Domains whose users are ours; the first replaces our own address. None: every host counts."
     )
     trusted: Listed = Field(
-        ("127.0.0.0/8", "::1/128"), description="Networks (CIDR) whose requests are served; everyone else gets 403."
+        ("127.0.0.0/8", "::1/128"),
+        description="Networks (CIDR) that are served; everyone else needs an account, or gets 403.",
     )
     peer: Annotated[tuple[Peer, ...], NoDecode] = Field(
-        (), description="Networks that may do more, as tables with address and control; they are trusted as well."
+        (), description="Networks that may do more or less: address, store, wake, replayed, control; served as well."
     )
     registrar: str | None = Field(None, description="SIP URI of the PBX to register at, as an extension; unset: none.")
     user: str | None = Field(None, description="Name of that extension, and of the user a PBX asks a password of.")
@@ -244,6 +277,14 @@ class Config(Watching, Pacing, Parameters):
     def networks(self) -> tuple[Network, ...]:
         """`trusted` and the networks of `peer`, parsed."""
         return tuple(ipaddress.ip_network(item) for item in self.trusted) + tuple(one.network for one in self.peer)
+
+    def rights_at(self, host: str) -> Rights | None:
+        """What an IP address may do by the smallest network that holds it, a peer's before others; None: a stranger."""
+        address = ipaddress.ip_address(host)
+        known = [(ipaddress.ip_network(item), Rights()) for item in self.trusted]
+        known += [(one.network, one.rights) for one in self.peer]
+        found = [one for one in known if address in one[0]]
+        return max(reversed(found), key=lambda one: one[0].prefixlen)[1] if found else None
 
     def peer_at(self, host: str) -> Peer | None:
         """The peer with the smallest network that holds an IP address."""

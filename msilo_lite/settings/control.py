@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from ..box.policy import delta_seconds
 from ..errors import BadRequest
 from ..sip.address import NameAddr, parse_address
-from ..sip.wire import OWN_PREFIX, Request, plain
+from ..sip.wire import OWN_PREFIX, PATH, Request, plain
 
 OWN_ID = "x-msilo-id"
-"Marks a replay of ours; understood from every trusted peer, because it can only refuse."
+"Marks a replay of ours; understood from every peer that may bring one back, because it can only refuse."
 
 
-PATH = "X-MSilo-Path"
-"The X-MSilo-IDs that a message had in silos before this one: two that point at each other must not circle."
+REPLAYED = (OWN_ID, PATH.lower())
+"Headers of a replay, believed from peers that are `replayed`."
 
 _ID = re.compile(r"[0-9a-f]{1,15}-[0-9a-f]{16}")
 

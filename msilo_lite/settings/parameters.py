@@ -16,7 +16,6 @@ from ..sip.address import parse_uri
 from .pseudo import Template
 
 COLUMNS = tuple(name for name in Names.__slots__ if name != "db_table")
-NOT_UDP = "asks for another transport, but only udp is served"
 
 
 class Parameters(BaseModel):
@@ -95,15 +94,6 @@ class Parameters(BaseModel):
         if not value:
             return None
         sip_uri(value, f"{value!r} is not a SIP URI such as sip:192.168.1.1:5060")
-        return value
-
-    @field_validator("outbound_proxy")
-    @classmethod
-    def _check_proxy(cls, value: str | None) -> str | None:
-        if value:
-            uri = parse_uri(value)
-            if uri.scheme == "sips" or (uri.parameters.get("transport") or "udp").lower() != "udp":
-                raise ValueError(f"{value!r} {NOT_UDP}")
         return value
 
     @model_validator(mode="after")

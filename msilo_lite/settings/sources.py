@@ -12,6 +12,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 from pydantic import ValidationError
@@ -21,8 +22,10 @@ from ..errors import ConfigError
 from .config import Config, default_file
 
 ENV_PREFIX = "MSILO_"
-OTHERS = ("config", "require_peers")
-"Variables with our prefix that are no settings: the file's name, and one that the tests read."
+SECRETS = ("password", "account")
+"Settings whose values are never shown."
+OTHERS = ("config", "require_peers", "supervised", "crash_at")
+"Variables with our prefix that are no settings: the file's name, and those of the tests and of the supervisor."
 
 
 class _Environment(BaseSettings):
@@ -40,6 +43,12 @@ class Loaded:
     "Key to `default`, the file's path, `environment NAME` or `flag --name`."
     file: Path | None
     "The file that was read, if any."
+    given: tuple[Mapping[str, Any], Sequence[str]] = (MappingProxyType({}), ())
+    "The options that came on top."
+
+    def reread(self) -> Loaded:
+        """The same sources as they are now; a file that is gone is no empty one. Raises ConfigError."""
+        return load(self.file, *self.given)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -52,7 +61,8 @@ class Loaded:
         )
         found = [f"{name} in the environment is not a setting and does nothing" for name in unknown]
         beyond = [str(one) for one in self.config.endpoints if not ipaddress.ip_address(one.host).is_loopback]
-        if beyond and all(network.is_loopback for network in self.config.networks):
+        alone = all(network.is_loopback for network in self.config.networks) and not self.config.has_accounts
+        if beyond and alone:
             found.append(f"{beyond[0]} can be reached from outside, but only this machine is trusted: see --trusted")
         return tuple(found)
 
@@ -82,7 +92,7 @@ def load(file: Path | None, flags: Mapping[str, Any], chosen: Sequence[str] = ()
         config = Config.model_validate(values)
     except ValidationError as error:
         _blame(error, origins)
-    return Loaded(config, origins, path if path.exists() else None)
+    return Loaded(config, origins, path if path.exists() else None, (flags, chosen))
 
 
 def _read_file(path: Path, named: bool) -> dict[str, Any]:
@@ -120,4 +130,6 @@ def _blame(error: ValidationError, origins: Mapping[str, str]) -> NoReturn:
     words = str(first["msg"]).removeprefix("Value error, ")
     value = first["input"]
     given = ", ".join(map(str, value)) if isinstance(value, tuple | list) else repr(value)
+    if key in SECRETS:
+        raise ConfigError(f"{key} (from {origin}): {words}") from None  # neither words nor cause show what was given
     raise ConfigError(f"{key} = {given} (from {origin}): {words}") from error

@@ -21,7 +21,7 @@ CALL_ID_BIT = 1
 def policy_of(config: Config) -> Policy:
     """The limits."""
     zone = zone_of(config.timezone) if config.timezone else None
-    return Policy(config.expire_time, config.max_messages, config.send_time > 0, zone)
+    return Policy(config.expire_time, config.max_messages, config.send_time > 0, zone, config.caps)
 
 
 def dress_of(config: Config, user_agent: str) -> Dress:

@@ -60,21 +60,27 @@ class Aor:
         return f"{quote(self.user, safe=USER_SAFE)}@{self.host}"
 
 
+TRANSPORTS = ("udp", "tcp", "tls")
+"What is served, and what a request can be sent over."
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """A transport address to listen on, or one that is listened on."""
 
     host: str
     port: int
+    transport: str = "udp"
+    "udp, tcp or tls."
 
     @classmethod
     def parse(cls, text: str) -> Endpoint:
-        """`udp:127.0.0.1:5070`, `udp:[::1]:5070`; raises ValueError with a sentence."""
+        """`udp:127.0.0.1:5070`, `tls:[::1]:5061`; raises ValueError with a sentence."""
         form = re.fullmatch(r"(\w+):(?:\[([^\]]+)\]|([^:\[\]]+)):(\d{1,5})", text.strip())
         if not form:
-            raise ValueError(f"{text!r} is not of the form udp:127.0.0.1:5070 or udp:[::1]:5070")
-        if form[1].lower() != "udp":
-            raise ValueError(f"{text!r} asks for {form[1]}, but only udp is served")
+            raise ValueError(f"{text!r} is not of the form udp:127.0.0.1:5070, tcp:192.168.1.5:5060 or tls:[::1]:5061")
+        if form[1].lower() not in TRANSPORTS:
+            raise ValueError(f"{text!r} asks for {form[1]}, but only {', '.join(TRANSPORTS)} are served")
         host, port = form[2] or form[3], int(form[4])
         try:
             ipaddress.ip_address(host)
@@ -82,11 +88,31 @@ class Endpoint:
             raise ValueError(f"{host!r} is not an IP address; listen on an address, not on a name") from None
         if port > 65535:
             raise ValueError(f"{port} is not a port number")
-        return cls(host, port)
+        return cls(host, port, form[1].lower())
+
+    @property
+    def place(self) -> str:
+        """host:port, as it stands in a URI."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"udp:{host}:{self.port}"
+        return f"{self.transport}:{self.place}"
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """Where a request is sent first."""
+
+    transport: str
+    "In lower case: udp, tcp, tls, or another one that a URI asks for."
+    host: str
+    "IP address or name, without brackets."
+    port: int
+    name: str
+    "What a TLS server's certificate has to name: the host of the URI, where `maddr` leads elsewhere (RFC 5922 7.1)."
+
+    def __str__(self) -> str:
+        return str(Endpoint(self.host, self.port, self.transport))
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,10 +245,18 @@ def next_host(uri: str) -> str:
     return (parsed.parameters.get("maddr") or parsed.host).strip("[]")
 
 
-def host_port(uri: str) -> int:
-    """The port that a request to this URI is sent to (RFC 3261 19.1.2)."""
+def remote_of(uri: str) -> Remote:
+    """Where a request to this URI is sent (RFC 3263 4.1, 4.2 without DNS). Raises BadRequest."""
     parsed = parse_uri(uri)
-    return parsed.port or (5061 if parsed.scheme == "sips" else 5060)
+    asked = (parsed.parameters.get("transport") or "udp").lower()
+    transport = "tls" if parsed.scheme == "sips" and asked in TRANSPORTS else asked
+    port = parsed.port or (5061 if transport == "tls" else 5060)
+    return Remote(transport, next_host(uri), port, parsed.host.strip("[]"))
+
+
+def finds_its_way(uri: str) -> bool:
+    """Whether a request to this URI can leave: its host is an address, or the door looks the name up (TCP, TLS)."""
+    return is_literal(next_host(uri)) or remote_of(uri).transport in ("tcp", "tls")
 
 
 @lru_cache(maxsize=1024)

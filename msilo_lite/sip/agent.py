@@ -11,11 +11,11 @@ import contextlib
 import ctypes
 import logging
 from ipaddress import ip_address
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from ..errors import BadRequest, SipError
+from ..errors import BadRequest, ConfigError, SipError
 from ..seeing.logs import logger
-from .address import Endpoint, parse_address, parse_uri
+from .address import Endpoint, Remote, parse_address, remote_of
 from .pjsip import (
     MSG_DATA_SIZE,
     SEND_DONE,
@@ -27,9 +27,14 @@ from .pjsip import (
     interface_addresses,
     learn_layout,
     register_module,
+    stay_on_udp,
     watch_dropped,
 )
+from .threshold import DoorTerms
 from .wire import Answer, Incoming, Outgoing, octets
+
+if TYPE_CHECKING:  # asyncio and ssl cost 60 ms, which UDP alone need not wait for
+    from .doorway import Doorway
 
 log = logger(__name__)
 
@@ -43,17 +48,20 @@ ALLOW = b"MESSAGE, REGISTER, OPTIONS, NOTIFY"
 class Listener(Protocol):
     """What the daemon offers to the edge."""
 
-    def trusts(self, host: str) -> bool:
-        """Whether requests from this IP address are served."""
+    def hears(self, host: str) -> bool:
+        """Whether requests from this IP address are worth a look; others get 403."""
 
     def received(self, request: Incoming) -> None:
-        """A MESSAGE, REGISTER or OPTIONS from a trusted address."""
+        """A MESSAGE, REGISTER, OPTIONS or NOTIFY from an address that is heard."""
 
     def answered(self, token: int, answer: Answer) -> None:
         """The final answer to the Outgoing that was sent with this token."""
 
     def dropped(self, reason: str) -> None:
         """A request that gets no further, with the name of the counter it belongs to."""
+
+    def counted(self, name: str, number: int) -> None:
+        """What happened at the door for TCP and TLS so many times, with the name of its counter."""
 
 
 def _load_binding() -> tuple[Any, Any]:
@@ -70,9 +78,12 @@ def _load_binding() -> tuple[Any, Any]:
 
 
 class Agent:
-    """A SIP user agent on one or more UDP addresses. Raises SipError from the constructor and from `send`."""
+    """A SIP user agent on one or more addresses. Raises SipError from the constructor and from `send`."""
 
-    def __init__(self, binds: tuple[Endpoint, ...], listener: Listener, user_agent: str) -> None:
+    def __init__(
+        self, binds: tuple[Endpoint, ...], listener: Listener, user_agent: str, door: DoorTerms | None = None
+    ) -> None:
+        """`door`: how TCP and TLS behave. Raises ConfigError as well, where certificates are no good."""
         self._pj, extension = _load_binding()
         self._listener = listener
         self._api = CApi(extension, "pjsua2")
@@ -81,13 +92,33 @@ class Agent:
         self._sending: int | None = None
         self._early: Answer | None = None
         self._start(user_agent)
+        self._door_terms = door
+        self._doorway: Doorway | None = None
+        self._transports: list[tuple[Endpoint, Any]] = []
         try:
-            self._transports = [self._bind(bind) for bind in binds]
-        except SipError:
+            stay_on_udp(self._api)
+            self._transports += [self._bind(bind) for bind in binds if bind.transport == "udp"]
+            streams = tuple(bind for bind in binds if bind.transport != "udp")
+            if streams or (door and door.tls.named):
+                self._open_doorway(streams)
+        except (SipError, ConfigError):
             self.close()
             raise
-        self.listening = tuple(endpoint for endpoint, _ in self._transports)
+        bound: dict[str, list[Endpoint]] = {"udp": [endpoint for endpoint, _ in self._transports]}
+        streaming: tuple[Endpoint, ...] = self._doorway.door.listening if self._doorway else ()
+        for one in streaming:
+            bound.setdefault(one.transport, []).append(one)
+        self.listening = tuple(bound[bind.transport].pop(0) for bind in binds)
         "The bound addresses, in the order asked for, with their ports."
+
+    def _open_doorway(self, streams: tuple[Endpoint, ...] = ()) -> Doorway:
+        """Begin with TCP and TLS: at start where something listens there, else when somebody is to be reached so."""
+        from .doorway import Doorway
+
+        link, self._link = self._bind(Endpoint("127.0.0.1", 0))
+        ours = tuple(endpoint for endpoint, _ in self._transports)
+        self._doorway = Doorway(link, self._link[0], streams, ours, self._door_terms or DoorTerms())
+        return self._doorway
 
     def _start(self, user_agent: str) -> None:
         pj = self._pj
@@ -145,6 +176,11 @@ class Agent:
         while handled > 0 and taken < most:
             handled = self._endpoint.libHandleEvents(0)
             taken += handled
+        if self._doorway:
+            if not self._doorway.door.alive:  # better a new start than half a service
+                raise SipError("the door for TCP and TLS has died; the log tells why")
+            for name, number in self._doorway.door.take_counts().items():
+                self._listener.counted(name, number)
 
     def _on_request(self, rdata: int) -> int:
         """PJSIP's callback; total, because a 0 returned on an error would let pjsua answer 200 to a lost MESSAGE."""
@@ -155,14 +191,21 @@ class Agent:
             method = raw.split(None, 1)[0]  # PJSIP skips any white space here, so must we
             ours = method in OURS
             host, _, port = self._rx.srcAddress.rpartition(":")
-            host = host.strip("[]")
-            if not self._listener.trusts(host):
+            peer: tuple[str, int, str, bool] = (host.strip("[]"), int(port), "udp", False)
+            if self._doorway and self._doorway.guards(rdata, peer[0], peer[1]):
+                found = self._doorway.sender(raw, peer[0], peer[1])
+                if found is None:  # not from the door: a program of this machine, which is no way in
+                    self._listener.dropped("bypassing")
+                    return 1
+                peer, raw = found
+            host = peer[0]
+            if not self._listener.hears(host):
                 if method != b"ACK":  # never answered (RFC 3261 17)
                     self._listener.dropped("untrusted")
                     self._respond(rdata, 403, ())
                 return 1
             if ours:
-                self._hand_over(raw, host, int(port), self._clone(rdata))
+                self._hand_over(raw, peer, self._clone(rdata))
             elif method not in LEFT:  # RFC 3261 8.2.1; pjsua would look for a call, or say nothing
                 self._respond(rdata, 405, ((b"Allow", ALLOW),))
                 ours = True
@@ -171,9 +214,10 @@ class Agent:
             log.exception("request.broken", where="edge")
             return self._apologize(rdata) if ours else 0
 
-    def _hand_over(self, raw: bytes, host: str, port: int, handle: int) -> None:
+    def _hand_over(self, raw: bytes, peer: tuple[str, int, str, bool], handle: int) -> None:
         try:
-            self._listener.received(Incoming(raw, host, port, handle))
+            host, port, transport, verified = peer
+            self._listener.received(Incoming(raw, host, port, handle, transport, verified))
         except Exception:
             log.exception("request.broken", where="daemon")
             self.answer(handle, 500)
@@ -183,9 +227,11 @@ class Agent:
         self._api.check(self._api.pjsip_rx_data_clone(rdata, 0, ctypes.byref(clone)), "keeping a request")
         return clone.value or 0
 
-    def _on_dropped(self, size: int, why: str) -> None:
+    def _on_dropped(self, transport: int, what: bytes, why: str) -> None:
         self._listener.dropped("malformed")
-        log.warning("request.malformed", size=size, why=why)
+        log.warning("request.malformed", size=len(what), why=why)
+        if self._doorway:
+            self._doorway.dropped(transport, what, why)
 
     # -- answers -----------------------------------------------------------------------------------------------------
     def answer(self, handle: int, status: int, headers: tuple[tuple[str, str], ...] = ()) -> None:
@@ -215,7 +261,28 @@ class Agent:
 
         Raises SipError when it cannot even start; then no answer follows. `token` is a positive integer.
         """
-        data = self._create(message)
+        if flaw := message.flaw():
+            raise SipError(flaw, permanent=True)
+        try:
+            remote = remote_of(parse_address(message.routes[0]).uri if message.routes else message.target)
+        except BadRequest as error:
+            raise SipError(str(error)) from error
+        if remote.transport in ("tcp", "tls"):
+            self._send_by_door(token, message, remote)
+        else:
+            self._send(token, message, self._selector_for(remote))
+
+    def _send_by_door(self, token: int, message: Outgoing, remote: Remote) -> None:
+        doorway = self._doorway or self._open_doorway()
+        led = doorway.lead(message, remote)
+        try:
+            self._send(token, led, doorway.selector)
+        except SipError:
+            doorway.mislead(message)
+            raise
+
+    def _send(self, token: int, message: Outgoing, selector: Any) -> None:
+        data = self._create(message, selector)
         self._sending, self._early = token, None
         status = self._api.pjsip_endpt_send_request(self._endpt, data, -1, token, self._on_done)
         early, self._sending, self._early = self._early, None, None
@@ -223,10 +290,8 @@ class Agent:
         if early:
             self._listener.answered(token, early)
 
-    def _create(self, message: Outgoing) -> P:
+    def _create(self, message: Outgoing, selector: Any) -> P:
         """The request as PJSIP's own tx_data, ours to send or to give back."""
-        hop = parse_address(message.routes[0]).uri if message.routes else message.target
-        selector = self._selector_for(hop)
         data = self._create_bare(message)
         try:
             self._fill(data, message)
@@ -264,21 +329,16 @@ class Agent:
                 made.add_route(octets(route))
             api.pjsua_process_msg_data(data, at)
 
-    def _selector_for(self, uri: str) -> Any:
+    def _selector_for(self, remote: Remote) -> Any:
         """The first transport of the address family that the next hop has; PJSIP does not choose IPv6 by itself."""
-        try:
-            hop = parse_uri(uri)
-        except BadRequest as error:
-            raise SipError(str(error)) from error
-        asked = "tls" if hop.scheme == "sips" else (hop.parameters.get("transport") or "udp").lower()
-        if asked != "udp":  # PJSIP would say so as well, and leak 7 kB each time
-            raise SipError(f"{uri} asks for {asked}, which is not served; an outbound_proxy can reach it")
-        six = hop.host.startswith("[")
+        if remote.transport != "udp":  # PJSIP would say so as well, and leak 7 kB each time
+            raise SipError(f"{remote} asks for {remote.transport}, which is not spoken; an outbound_proxy can reach it")
+        six = ":" in remote.name
         for endpoint, (selector, _) in self._transports:
             if (":" in endpoint.host) == six:
                 return selector
         family = "IPv6" if six else "IPv4"
-        raise SipError(f"nothing listens on {family}, so {uri} cannot be reached; add a --bind for it")
+        raise SipError(f"nothing listens on {family}, so {remote} cannot be reached; add a --bind for it")
 
     def _done(self, token: int, event: int) -> None:
         """PJSIP's callback at the end of a client transaction."""
@@ -288,7 +348,8 @@ class Agent:
             heard = state.type == self._pj.PJSIP_EVENT_RX_MSG
             raw = octets(state.src.rdata.wholeMsg) if heard else b""
             reason = octets(state.tsx.statusText).decode("utf-8", "replace")
-            answer = Answer(state.tsx.statusCode, reason, raw, local=not heard)
+            failure = self._doorway.failure(raw) if self._doorway else None
+            answer = Answer(state.tsx.statusCode, failure or reason, raw, local=not heard or bool(failure))
             if token == self._sending:
                 self._early = answer
             else:
@@ -296,6 +357,16 @@ class Agent:
         except Exception:
             log.exception("transaction.broken")
             self._listener.answered(token, Answer(500, "internal error", local=True))
+
+    def reload(self, door: DoorTerms) -> None:
+        """Take new certificates without a restart; connections live on. Raises ConfigError, and keeps the old ones."""
+        if self._doorway:
+            self._doorway.door.reload(door.tls)
+        self._door_terms = door
+
+    def facts(self) -> dict[str, int]:
+        """What goes on at the door for TCP and TLS, for `status`; empty while there is none."""
+        return self._doorway.door.facts() if self._doorway else {}
 
     def own_hosts(self) -> frozenset[str]:
         """The hosts by which a peer may name us, as they stand in a URI; every interface's for a wildcard address."""
@@ -307,6 +378,8 @@ class Agent:
 
     def close(self) -> None:
         """Stop PJSIP; nothing may be called afterwards."""
+        if self._doorway:
+            self._doorway.door.close()
         self._endpoint.libDestroy(self._pj.PJSUA_DESTROY_NO_NETWORK)
 
 

@@ -1,7 +1,7 @@
-"""Digest authentication (RFC 7616, as RFC 8760 brings it to SIP): the answer to a challenge. Pure.
+"""Digest authentication (RFC 7616, as RFC 8760 brings it to SIP): its arithmetic, and the answer to a challenge. Pure.
 
 MD5, SHA-256 and SHA-512-256, with and without qop, and the `-sess` variants. auth-int is not answered: no PBX asks for
-it alone.
+it alone. What we ask others is `verifier`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,21 @@ _HASHES: dict[str, Callable[[bytes], str]] = {
     "MD5": lambda data: hashlib.md5(data, usedforsecurity=False).hexdigest(),
 }
 "Algorithms we answer, the strongest first (RFC 8760 2.4 leaves the choice to the order of the server)."
+
+
+def secret_of(algorithm: str, user: str, realm: str, password: str) -> str:
+    """What a server has to keep of a password, hexadecimal (RFC 7616 3.4.2: H(A1)); KeyError: unknown algorithm."""
+    return _hashed(algorithm, f"{user}:{realm}:{password}")
+
+
+def response_of(algorithm: str, secret: str, method: str, uri: str, middle: str) -> str:
+    """The hexadecimal response (RFC 7616 3.4.1). `middle`: nonce, or nonce:nc:cnonce:qop."""
+    request = _hashed(algorithm, f"{method}:{uri}")
+    return _hashed(algorithm, f"{secret}:{middle}:{request}")
+
+
+def _hashed(algorithm: str, text: str) -> str:
+    return _HASHES[algorithm](text.encode("utf-8", "surrogateescape"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,27 +87,23 @@ class Challenge:
         if not self.answerable:
             raise BadRequest(400, f"the challenge asks for {self.algorithm or 'MD5'} {', '.join(sorted(self.qop))}")
         response = self.response(who, method, uri, client_nonce, count)
-        parts = [_quoted("username", who.user), _quoted("realm", self.realm), _quoted("nonce", self.nonce)]
-        parts += [_quoted("uri", uri), _quoted("response", response)]
+        parts = [quoted("username", who.user), quoted("realm", self.realm), quoted("nonce", self.nonce)]
+        parts += [quoted("uri", uri), quoted("response", response)]
         if self.algorithm:
             parts.append(f"algorithm={self.algorithm}")
         if self.qop:
-            parts += ["qop=auth", _quoted("cnonce", client_nonce), f"nc={count:08x}"]
+            parts += ["qop=auth", quoted("cnonce", client_nonce), f"nc={count:08x}"]
         if self.opaque is not None:
-            parts.append(_quoted("opaque", self.opaque))
+            parts.append(quoted("opaque", self.opaque))
         return "Digest " + ", ".join(parts)
 
     def response(self, who: Credentials, method: str, uri: str, client_nonce: str, count: int) -> str:
         """The hexadecimal response (RFC 7616 3.4.1)."""
-        secret = self._digest(f"{who.user}:{self.realm}:{who.password}")
+        secret = secret_of(self._hash, who.user, self.realm, who.password)
         if self.algorithm.upper().endswith("-SESS"):
-            secret = self._digest(f"{secret}:{self.nonce}:{client_nonce}")
-        request = self._digest(f"{method}:{uri}")
+            secret = _hashed(self._hash, f"{secret}:{self.nonce}:{client_nonce}")
         middle = f"{self.nonce}:{count:08x}:{client_nonce}:auth" if self.qop else self.nonce
-        return self._digest(f"{secret}:{middle}:{request}")
-
-    def _digest(self, text: str) -> str:
-        return _HASHES[self._hash](text.encode("utf-8", "surrogateescape"))
+        return response_of(self._hash, secret, method, uri, middle)
 
 
 def best_of(values: list[str]) -> Challenge | None:
@@ -124,6 +135,6 @@ def _plain(value: str) -> str:
     return re.sub(r"\\(.)", r"\1", value[1:-1])
 
 
-def _quoted(name: str, value: str) -> str:
+def quoted(name: str, value: str) -> str:
     inner = value.replace("\\", "\\\\").replace('"', '\\"')
     return f'{name}="{inner}"'

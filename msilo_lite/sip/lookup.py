@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from ..errors import SipError
-from .address import host_port, is_literal, next_hop, next_host, parse_uri
+from .address import finds_its_way, is_literal, next_hop, next_host, parse_uri, remote_of
 from .wire import HIDDEN, Outgoing
 
 FRESH = 60.0
@@ -75,7 +75,7 @@ class Lookup:
         """The request with a way that needs no look-up. Raises SipError while the name has no address."""
         hop = next_hop(message.routes[0]) if message.routes else message.target
         host = next_host(hop)
-        if is_literal(host):
+        if finds_its_way(hop):  # for TCP and TLS the door looks up, and needs the name itself
             return message
         address = self.address(host)
         if address is None:
@@ -93,7 +93,7 @@ class Lookup:
         return bool(self._places(hop) & frozenset(place for one in others for place in self._places(one)))
 
     def _places(self, uri: str) -> frozenset[tuple[str, int]]:
-        host, port = next_host(uri).lower(), host_port(uri)
+        host, port = next_host(uri).lower(), remote_of(uri).port
         return frozenset((one, port) for one in (host, self.address(host)) if one)
 
     def _work(self) -> None:

@@ -283,6 +283,21 @@ class RequestLine:
         self._api.pj_pool_release(self._pool)
 
 
+SIP_CFG_TIMERS = (1023, 500, 4000, 5000, 32000)
+"tsx.max_count, t1, t2, t4 and td as they stand in pjsip_cfg_t (sip_config.h), by which its layout is known."
+
+
+def stay_on_udp(api: CApi) -> None:
+    """Let nothing over 1,300 bytes go by TCP where UDP was asked for: PJSIP shall have no TCP socket at all.
+
+    Raises SipError where pjsip_cfg_t is not laid out as we know it.
+    """
+    words = (ctypes.c_int * 18).in_dll(api.library, "pjsip_sip_cfg_var")
+    if tuple(words[13:18]) != SIP_CFG_TIMERS:
+        raise SipError("this build of pjsua2 lays out pjsip_cfg_t in an unknown way; install pjsua2-python 2.15.1")
+    words[4] = 1  # endpt.disable_tcp_switch
+
+
 def register_module(api: CApi, endpoint: int, on_request: Callable[[int], int]) -> tuple[Any, ...]:
     """Put `on_request(rdata) -> 0 | 1` in front of pjsua's modules; 1 means taken.
 
@@ -295,15 +310,16 @@ def register_module(api: CApi, endpoint: int, on_request: Callable[[int], int]) 
     return name, callback, module
 
 
-def watch_dropped(api: CApi, endpoint: int, on_dropped: Callable[[int, str], None]) -> Any:
-    """Call `on_dropped(bytes, why)` for each datagram PJSIP refuses to parse and therefore never answers.
+def watch_dropped(api: CApi, endpoint: int, on_dropped: Callable[[int, bytes, str], None]) -> Any:
+    """Call `on_dropped(transport, datagram, why)` where PJSIP refuses to parse one and therefore never answers.
 
     Returns what must be kept alive as long as the endpoint. Raises SipError.
     """
 
     def dropped(data: Any) -> None:
         if data.contents.status != KEEP_ALIVE:
-            on_dropped(data.contents.len, api.why(data.contents.status))
+            what = ctypes.string_at(data.contents.data, data.contents.len)
+            on_dropped(data.contents.transport or 0, what, api.why(data.contents.status))
 
     callback = DROPPED(dropped)
     api.check(api.pjsip_tpmgr_set_drop_data_cb(api.pjsip_endpt_get_tpmgr(endpoint), callback), "watching drops")

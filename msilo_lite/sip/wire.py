@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from ..box.policy import RECEIVE_BUFFER, delta_seconds
 from ..errors import BadRequest
@@ -48,6 +49,8 @@ NOT_KEPT = frozenset(
 "Headers of one hop, one dialog or one sender's agent: a replay makes its own or has none."
 ALONE = frozenset({"call-id", "content-length", "content-type", "cseq", "from", "max-forwards", "to"})
 "Headers that may stand in a request once (RFC 3261 7.3.1)."
+PATH = "X-MSilo-Path"
+"The X-MSilo-IDs that a message had in silos before this one: two that point at each other must not circle."
 OWN_PREFIX = "x-msilo-"
 "Headers that steer us are never replayed."
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
@@ -55,6 +58,10 @@ _LINE_END = re.compile(r"\r?\n")
 _FOLD = re.compile(r"\r?\n[ \t]+")
 _TOKEN = re.compile(r"[A-Za-z0-9.!%*_+`'~-]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_CONTROL_BYTE, _TOKEN_BYTES = re.compile(_CONTROL.pattern.encode()), re.compile(_TOKEN.pattern.encode())
+_TEXT = r"\x00-\x08\x0a-\x1f\x7f"
+_ONE_ADDRESS = re.compile(rf'(?:"(?:[^"\\{_TEXT}]|\\[^{_TEXT}])*"|[^"<>{_TEXT}]*)[ \t]*<[^<>"\x00-\x20\x7f]+>')
+"A name-addr and nothing else."
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +75,10 @@ class Incoming:
     port: int
     handle: int
     "What the edge needs to answer it, once."
+    transport: str = "udp"
+    "udp, tcp or tls."
+    verified: bool = False
+    "Whether its sender showed a TLS certificate of a CA in `tls_client_ca`."
 
 
 HIDDEN = ";hide>"
@@ -99,6 +110,34 @@ class Outgoing:
     "Tag of From; empty: the edge makes one."
     to_tag: str = ""
     "Tag of To; empty: none, outside of a dialog."
+
+    def flaw(self) -> str:
+        """What of it could be read as more than was meant, in words; empty for a sound request.
+
+        Our own parts write none such. Rows of other programs may: the last look is here, whatever way they came.
+        """
+        for name, address in (("From", self.from_), ("To", self.to)):
+            if not _is_address(address):
+                return f"its {name} is no address"
+        texts = "".join((self.target, self.call_id, self.from_tag, self.to_tag, *self.routes))
+        values = b"".join([self.ctype, *[value for _, value in self.headers]])
+        if _CONTROL.search(texts) or _CONTROL_BYTE.search(values):
+            return "a header holds control characters"
+        return "" if all(_is_name(name) for name, _ in self.headers) else "a header has no name"
+
+
+@lru_cache(maxsize=1024)
+def _is_name(name: bytes) -> bool:
+    return bool(_TOKEN_BYTES.fullmatch(name))
+
+
+@lru_cache(maxsize=4096)
+def _is_address(text: str) -> bool:
+    """Whether it is one name-addr and nothing else; a peer's answer to any other could not even be read."""
+    try:
+        return bool(_ONE_ADDRESS.fullmatch(text) and parse_address(text, tel=True))
+    except BadRequest:
+        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,13 +175,12 @@ class Request:
                 return value
         return None
 
-    def without(self, prefix: str) -> Request:
+    def without(self, *prefixes: str) -> Request:
         """The same request as if headers whose names begin so were not there."""
-        if not any(key.startswith(prefix) for key, _ in self.headers):
+        if not any(key.startswith(prefixes) for key, _ in self.headers):
             return self
-        left = [
-            (pair, name) for pair, name in zip(self.headers, self.names, strict=True) if not pair[0].startswith(prefix)
-        ]
+        pairs = zip(self.headers, self.names, strict=True)
+        left = [(pair, name) for pair, name in pairs if not pair[0].startswith(prefixes)]
         return replace(self, headers=tuple(pair for pair, _ in left), names=tuple(name for _, name in left))
 
     def all(self, name: str) -> list[str]:
@@ -232,8 +270,14 @@ def plain(request: Request, name: str) -> str:
 
 def bad_header(name: str, value: str) -> bool:
     """Whether a header cannot be kept: its name is no token, its value could break out of it, or it is ours to make."""
+    return name == PATH or is_ours(name) or not _TOKEN.fullmatch(name) or bool(_CONTROL.search(value))
+
+
+@lru_cache(maxsize=1024)
+def is_ours(name: str) -> bool:
+    """Whether a header is ours to make, so that none that was kept is repeated under its name."""
     key = COMPACT.get(name.lower(), name.lower())
-    return key in NOT_KEPT or key.startswith(OWN_PREFIX) or not _TOKEN.fullmatch(name) or bool(_CONTROL.search(value))
+    return name != PATH and (key in NOT_KEPT or key.startswith(OWN_PREFIX))
 
 
 def bad_type(ctype: str, body: bytes) -> bool:

@@ -1,5 +1,6 @@
 """A box that the commands look at."""
 
+import subprocess
 from contextlib import closing
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from msilo_lite.box.message import Recipient, Turn
 from msilo_lite.box.store import Store
 from msilo_lite.sip.address import Aor
 
+from .harness import ROOT
 from .samples import NOW, delivered, message, stored
 
 CAROL, DAVE = Aor("carol", "home.lan"), Aor("dave", "home.lan")
@@ -27,3 +29,12 @@ def box(tmp_path: Path) -> Path:
         ]
         store.write(Turn(new=new, recipients={CAROL: Recipient(CAROL, None, 1, 480, "480 Away")}), NOW)
     return file
+
+
+@pytest.fixture(scope="session")
+def binary() -> Path:
+    """The single executable, built anew where a source has changed: half a minute, on a busy machine more."""
+    made = subprocess.run(["make", "--silent", "binary"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if made.returncode != 0:
+        pytest.fail(f"make binary: {made.stderr[-2000:]}")
+    return ROOT / "dist" / "msilo-lite"

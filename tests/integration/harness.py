@@ -35,6 +35,13 @@ COMMAND = (sys.executable, "-m", "msilo_lite")
 _serial = itertools.count(1)
 
 
+def missing(what: str) -> None:
+    """A tool of this machine is not there: that skips a test on a laptop and fails it in CI."""
+    if os.environ.get("MSILO_REQUIRE_PEERS") == "1":
+        pytest.fail(f"{what} is missing; tests/install-peers.sh brings it")
+    pytest.skip(f"{what} is not on this machine")
+
+
 # -- the command -------------------------------------------------------------------------------------------------------
 def environment(home: Path, **more: str) -> dict[str, str]:
     """The environment of a user who has configured nothing; whatever this machine's user has stays out."""
@@ -126,17 +133,35 @@ def python(folder: Path, script: str, *words: str, seconds: float = 20) -> Ran:
 class Serve:
     """`msilo-lite serve` on a file in `folder`; ends at the end of the `with`, at the latest."""
 
-    def __init__(self, folder: Path, *options: str, bind: Sequence[str] = ("udp:127.0.0.1:0",)) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *options: str,
+        bind: Sequence[str] = ("udp:127.0.0.1:0",),
+        supervised: bool = False,
+        env: Mapping[str, str] = MappingProxyType({}),
+        disk: Path | None = None,
+    ) -> None:
+        """`disk`: where the database is, when it is not in `folder`."""
         self.folder = folder
-        self.file = folder / "silo.sqlite"
+        self.file = (disk or folder) / "silo.sqlite"
         self._out, self._err = folder / f"serve.{next(_serial)}.out", folder / f"serve.{next(_serial)}.err"
         binds = [word for one in bind for word in ("--bind", one)]
-        words = ["serve", *binds, "--db-url", f"sqlite:///{self.file}", "--set", "add_date=0", *options]
+        words = [
+            "serve",
+            *(() if supervised else ("--no-supervise",)),
+            *binds,
+            "--db-url",
+            f"sqlite:///{self.file}",
+            "--set",
+            "add_date=0",
+            *options,
+        ]
         with self._out.open("wb") as out, self._err.open("wb") as err:
             self._child = subprocess.Popen(
                 [*COMMAND, *words],
                 cwd=folder,
-                env=environment(folder),
+                env=environment(folder, **env),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
@@ -177,6 +202,11 @@ class Serve:
     @property
     def pid(self) -> int:
         return self._child.pid
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended."""
+        return self._child.poll() is not None
 
     def signal(self, number: signal.Signals) -> None:
         self._child.send_signal(number)
@@ -243,6 +273,10 @@ class Peer:
 
     def __exit__(self, *_: object) -> None:
         self._socket.close()
+
+    def fileno(self) -> int:
+        """For select."""
+        return self._socket.fileno()
 
     def request(self, method: str, to: str, *lines: str, body: bytes = b"", call_id: str = "") -> bytes:
         """A request to a user of home.lan; `lines` are further headers."""

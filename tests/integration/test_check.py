@@ -30,7 +30,7 @@ ADD_DATE = (
     "warning\tadd_date\ttexts are changed: their first words tell when they were written, in this machine's time "
     "(UTC), and no zone is named; add_date = 0 leaves them as they came\n"
 )
-NO_LIMIT = "warning\tmax_messages\t0 is no limit: anybody who may write to a user can fill the disk\n"
+NO_LIMIT = "warning\tmin_free\tno limit is set: anybody who may write to a user can fill the disk\n"
 
 
 def found(folder: Path, **chosen: object) -> list[Finding]:
@@ -51,7 +51,9 @@ def test_check_of_a_new_installation(tmp_path: Path) -> None:
     file = tmp_path / "silo.sqlite"
     ran = harness.run(tmp_path, "check", "--offline", *on(file), env={"TZ": "UTC"})
     fine = f"ok\tdatabase\t{file} does not exist yet; `serve` makes it\n"
-    assert ran == Ran(1, DEFAULTS + ADD_DATE + NO_LIMIT + fine, "")
+    assert ran == Ran(1, DEFAULTS + ADD_DATE + fine, "")
+    wide = harness.run(tmp_path, "check", "--offline", *on(file), "--set", "add_date=0", "--set", "min_free=0")
+    assert wide == Ran(1, DEFAULTS + NO_LIMIT + fine, "")
     assert harness.run(tmp_path, "check", "--offline", *on(file), *QUIET) == Ran(0, DEFAULTS + fine, "")
     assert not file.exists()  # it only looks
 
@@ -101,11 +103,12 @@ def test_check_says_what_is_damaged(tmp_path: Path) -> None:
 
 
 def test_a_person_sees_the_findings_as_a_table(tmp_path: Path) -> None:
-    ran = harness.run_on_terminal(tmp_path, "check", "--offline", *on(tmp_path / "silo.sqlite"), columns=70)
+    settings = ("--set", "min_free=0")
+    ran = harness.run_on_terminal(tmp_path, "check", "--offline", *on(tmp_path / "silo.sqlite"), *settings, columns=70)
     assert ran.code == 1
     assert "\x1b[33mwarning" in ran.out
     plain = re.sub(r"\x1b\[[\d;]*m", "", ran.out)
-    assert re.search(r"^warning +max_messages +0 is no limit", plain, re.MULTILINE)
+    assert re.search(r"^warning +min_free +no limit is set", plain, re.MULTILINE)
     assert all(len(one) <= 70 for one in plain.splitlines())
 
 
@@ -118,7 +121,7 @@ def test_settings_that_are_wrong_are_said_before_anything_is_looked_at(tmp_path:
 # -- check: each finding -----------------------------------------------------------------------------------------------
 TRAPS = [
     ({"add_date": 1}, "warning", "add_date", "texts are changed: their first words tell when they were written"),
-    ({"max_messages": 0}, "warning", "max_messages", "0 is no limit: anybody who may write to a user can fill"),
+    ({"max_messages": 0, "min_free": 0}, "warning", "min_free", "no limit is set: anybody who may write to a user"),
     (
         {"snd_time_avp": "$hdr(X-At)"}, "wrong", "send_time",
         "0: requests with a send time are refused (400); set it to 10, say",
@@ -281,7 +284,9 @@ def test_config_show_tells_of_every_setting_where_it_came_from(tmp_path: Path) -
         "send_time": "option --set",
     }  # fmt: skip
     assert (shown["settle"]["value"], shown["send_time"]["value"], shown["expire_time"]["value"]) == (3.0, 10, 70)
-    assert shown["peer"]["value"] == [{"address": "192.0.2.1/32", "control": True}]
+    assert shown["peer"]["value"] == [
+        {"address": "192.0.2.1/32", "store": True, "wake": True, "replayed": True, "control": True}
+    ]
     plain = harness.run(tmp_path, *words, env=env).out
     assert f"peer\t192.0.2.1/32 with control\t{file}\n" in plain
     assert "settle\t3.0\toption --set\n" in plain
@@ -408,4 +413,4 @@ def test_init_carries_a_kamailio_over(tmp_path: Path) -> None:
 def test_findings_need_nothing_but_what_was_loaded(tmp_path: Path) -> None:
     """`check` opens no configuration on its own."""
     loaded = Loaded(Config.model_validate({"db_url": f"sqlite:///{tmp_path}/silo.sqlite"}), {}, None)
-    assert [one.about for one in findings(loaded)] == ["settings", "add_date", "max_messages", "database"]
+    assert [one.about for one in findings(loaded)] == ["settings", "add_date", "database"]

@@ -177,7 +177,7 @@ def test_purge_wants_exactly_one_choice(box: Path, tmp_path: Path, words: list[s
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        (["serve", "--bind", "tcp:127.0.0.1:0"], ["bind", "flag --bind", "only udp"]),
+        (["serve", "--bind", "ws:127.0.0.1:0"], ["bind", "flag --bind", "only udp, tcp, tls"]),
         (["list", "--db-url", "mysql://x"], ["db_url", "flag --db-url", "sqlite:///FILE"]),
         (["list", "--config", "missing.toml"], ["missing.toml", "does not exist"]),
         (["dump", "home.lan"], ["home.lan", "names no user"]),

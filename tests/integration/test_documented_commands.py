@@ -29,6 +29,7 @@ PAGES = [
 ]
 ELSEWHERE = {
     r"make (test|check|serve|demo|bench|fuzz|soak|binary|crash|docs)\b": "by CI, or by a test of that target",
+    r"make (addon|container-test)\b": "by the tests of the container files",
     r"(sudo )?(apt-get|systemctl|journalctl|docker|podman|ha) ": "on a machine of its own, not on the one that tests",
 }
 "Command lines that are not run here, and where they are."

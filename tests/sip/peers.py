@@ -325,7 +325,9 @@ class Kamailio:
 class Baresip:
     """baresip without audio: a real phone that prints what it receives."""
 
-    def __init__(self, folder: Path, proxy: Address, *, user: str, password: str, contact: str) -> None:
+    def __init__(
+        self, folder: Path, proxy: Address, *, user: str, password: str, contact: str, transport: str = "udp"
+    ) -> None:
         self._binary = program("baresip", "baresip-core")
         modules = next((path for path in BARESIP_MODULES if path.is_dir()), None) or missing("no modules of baresip")
         self._folder = folder / f"baresip-{user}"
@@ -333,7 +335,8 @@ class Baresip:
         self.port = free_port(count=2)  # it takes the next port too, for TLS
         config = f"sip_listen 127.0.0.1:{self.port}\nnet_interface 127.0.0.1\nmodule_path {modules}\n"
         config += "module stdio.so\nmodule g711.so\nmodule_tmp account.so\nmodule_app contact.so\nmodule_app menu.so\n"
-        account = f'<sip:{user}@home.lan>;auth_user={user};auth_pass={password};outbound="sip:{proxy[0]}:{proxy[1]}"'
+        account = f"<sip:{user}@home.lan;transport={transport}>;auth_user={user};auth_pass={password}"
+        account += f';outbound="sip:{proxy[0]}:{proxy[1]};transport={transport}"'
         (self._folder / "config").write_text(config)
         (self._folder / "accounts").write_text(f"{account};regint=60\n")
         (self._folder / "contacts").write_text(f'"Contact" <{contact}>\n')

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Self
 
 import pytest
 
@@ -66,6 +67,8 @@ class Seen:
 class Phone:
     """A UDP socket with a user in front of it."""
 
+    transport = "UDP"
+
     def __init__(self, user: str, host: str = "127.0.0.1") -> None:
         self.user = user
         self._socket = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
@@ -75,7 +78,7 @@ class Phone:
         self.since = 0.0
         "When the last datagram came, by the monotonic clock."
 
-    def __enter__(self) -> "Phone":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -101,7 +104,7 @@ class Phone:
         mark = call_id or f"{next(_serial)}.{time.time_ns()}"
         head = [
             f"{method} sip:{owner} SIP/2.0",
-            f"Via: SIP/2.0/UDP {self._place};rport;branch=z9hG4bK{mark}",
+            f"Via: SIP/2.0/{self.transport} {self._place};rport;branch=z9hG4bK{mark}",
             "Max-Forwards: 70",
             f"From: <sip:{self.user}@home.lan>;tag={mark}",
             f"To: <sip:{owner}>",

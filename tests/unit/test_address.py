@@ -5,7 +5,18 @@ from __future__ import annotations
 import pytest
 
 from msilo_lite.errors import BadRequest
-from msilo_lite.sip.address import Aor, Endpoint, aor_of, is_literal, parse_address, parse_uri, same_uri, split_list
+from msilo_lite.sip.address import (
+    Aor,
+    Endpoint,
+    aor_of,
+    finds_its_way,
+    is_literal,
+    parse_address,
+    parse_uri,
+    remote_of,
+    same_uri,
+    split_list,
+)
 
 
 @pytest.mark.parametrize(
@@ -189,11 +200,43 @@ def test_what_needs_no_look_up(host: str, literal: bool) -> None:
         ("udp:127.0.0.1:5070", "127.0.0.1", 5070, "udp:127.0.0.1:5070"),
         ("UDP:0.0.0.0:0", "0.0.0.0", 0, "udp:0.0.0.0:0"),
         (" udp:[::1]:65535 ", "::1", 65535, "udp:[::1]:65535"),
+        ("tcp:127.0.0.1:5060", "127.0.0.1", 5060, "tcp:127.0.0.1:5060"),
+        ("TLS:[::1]:5061", "::1", 5061, "tls:[::1]:5061"),
     ],
 )
 def test_an_address_to_listen_on(text: str, host: str, port: int, shown: str) -> None:
-    assert Endpoint.parse(text) == Endpoint(host, port)
-    assert str(Endpoint(host, port)) == shown
+    assert Endpoint.parse(text) == Endpoint(host, port, shown.partition(":")[0])
+    assert str(Endpoint(host, port, shown.partition(":")[0])) == shown
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown", "name"),
+    [
+        ("sip:bob@127.0.0.1", "udp:127.0.0.1:5060", "127.0.0.1"),
+        ("sip:bob@127.0.0.1:5090;transport=TCP", "tcp:127.0.0.1:5090", "127.0.0.1"),
+        ("sip:bob@[::1];transport=tls", "tls:[::1]:5061", "::1"),
+        ("sips:pbx.home.lan", "tls:pbx.home.lan:5061", "pbx.home.lan"),
+        ("sips:bob@127.0.0.1;transport=tcp", "tls:127.0.0.1:5061", "127.0.0.1"),
+        ("sip:pbx.home.lan;maddr=127.0.0.1;transport=tls", "tls:127.0.0.1:5061", "pbx.home.lan"),
+        ("sip:bob@127.0.0.1;transport=ws", "ws:127.0.0.1:5060", "127.0.0.1"),
+    ],
+)
+def test_where_a_request_to_a_uri_is_sent(uri: str, shown: str, name: str) -> None:
+    assert (str(remote_of(uri)), remote_of(uri).name) == (shown, name)
+
+
+@pytest.mark.parametrize(
+    ("uri", "expected"),
+    [
+        ("sip:bob@127.0.0.1", True),
+        ("sip:bob@pbx.home.lan", False),
+        ("sip:bob@pbx.home.lan;transport=tcp", True),
+        ("sips:bob@pbx.home.lan", True),
+        ("sip:bob@pbx.home.lan;transport=ws", False),
+    ],
+)
+def test_which_way_needs_no_look_up_by_pjsip(uri: str, expected: bool) -> None:
+    assert finds_its_way(uri) is expected
 
 
 @pytest.mark.parametrize(
@@ -202,7 +245,7 @@ def test_an_address_to_listen_on(text: str, host: str, port: int, shown: str) ->
         ("127.0.0.1:5070", "is not of the form"),
         ("udp:127.0.0.1", "is not of the form"),
         ("udp:::1:5070", "is not of the form"),
-        ("tcp:127.0.0.1:5070", "only udp is served"),
+        ("ws:127.0.0.1:5070", "only udp, tcp, tls are served"),
         ("udp:localhost:5070", "is not an IP address"),
         ("udp:127.0.0.1:65536", "is not a port number"),
     ],

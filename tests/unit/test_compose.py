@@ -57,7 +57,7 @@ def test_a_replay_repeats_the_message() -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["P-Asserted-Identity", "p-preferred-identity"])
+@pytest.mark.parametrize("name", ["P-Asserted-Identity", "p-asserted-identity"])
 def test_identity_stays_inside_the_trust_domain(name: str) -> None:
     item = waiting(message(kept=f"{name}: <sip:a@b>\r\nX: y\r\n"))
     inside = {key for key, _ in replay(item, "sip:b@h", (), PLAIN, call_id="c1", trusted=True, now=NOW).headers}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from ipaddress import ip_network
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,6 +43,21 @@ def test_defaults() -> None:
         "domain": (),
         "trusted": ("127.0.0.0/8", "::1/128"),
         "peer": (),
+        "account": (),
+        "accounts_file": None,
+        "realm": "",
+        "auth_algorithms": ("SHA-256", "MD5"),
+        "nonce_time": 300,
+        "auth_failures": 10,
+        "max_bytes": 0,
+        "max_total_messages": 0,
+        "max_total_bytes": 0,
+        "min_free": 64 * 1024 * 1024,
+        "sender_rate": 0,
+        "sender_burst": 20,
+        "max_size": 0,
+        "max_headers": 200,
+        "max_header_bytes": 0,
         "registrar": None,
         "user": None,
         "password": None,
@@ -63,6 +79,14 @@ def test_defaults() -> None:
         "ignored_types": ("application/im-iscomposing+xml",),
         "store_hook": (),
         "log_level": "warning",
+        "tls_certificate": None,
+        "tls_key": None,
+        "tls_client_ca": None,
+        "tls_client_required": True,
+        "tls_ca": None,
+        "tls_verify": True,
+        "tcp_clients": 1000,
+        "tcp_idle": 3600,
         "db_url": default_db_url(),
         "http_listen": "",
         "log_format": "auto",
@@ -153,7 +177,7 @@ def test_a_configuration_cannot_be_changed() -> None:
 
 BAD = [
     ("bind", "127.0.0.1:5070", "is not of the form"),
-    ("bind", "tcp:127.0.0.1:5070", "only udp"),
+    ("bind", "ws:127.0.0.1:5070", "only udp, tcp, tls are served"),
     ("bind", "udp:localhost:5070", "not an IP address"),
     ("bind", "udp:127.0.0.1:65536", "not a port"),
     ("bind", ",", "names no address"),
@@ -161,8 +185,8 @@ BAD = [
     ("domain", "user@home.lan", "is not a host name"),
     ("domain", "home.lan:5060", "is not a host name"),
     ("domain", "home.lan;transport=udp", "is not a host name"),
-    ("outbound_proxy", "sip:127.0.0.1;transport=tcp", "only udp is served"),
-    ("outbound_proxy", "sips:127.0.0.1", "only udp is served"),
+    ("outbound_proxy", "sip:127.0.0.1;transport=ws", "asks for ws, but only udp, tcp, tls are spoken"),
+    ("registrar", "sip:127.0.0.1;transport=sctp", "asks for sctp"),
     ("trusted", "192.168.1.5/24", "has host bits set"),
     ("trusted", "home.lan", "does not appear to be"),
     ("outbound_proxy", "127.0.0.1:5060", "is not a SIP URI"),
@@ -220,3 +244,22 @@ def test_a_file_that_was_named_must_be_there(file: Path) -> None:
 def test_a_file_that_cannot_be_read_is_named(file: Path, content: bytes) -> None:
     file.write_bytes(content)
     assert wrong(file).startswith(f"the configuration file {file} cannot be read: ")
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ({"bind": ("udp:127.0.0.1:5070", "tls:127.0.0.1:5061")}, "tls_certificate is not set; tls: in bind needs one"),
+        ({"tls_key": "key.pem"}, "tls_key is set without tls_certificate"),
+    ],
+)
+def test_tls_needs_a_certificate(flags: dict[str, Any], words: str) -> None:
+    assert words in wrong(**flags)
+
+
+def test_where_streams_are_spoken() -> None:
+    flags = {"bind": ("tcp:127.0.0.1:5060", "TLS:[::1]:5061"), "tls_certificate": "~/silo.pem", "tls_key": ""}
+    config = load(None, flags | {"outbound_proxy": "sips:pbx.home.lan"}).config
+    assert config.endpoints == (Endpoint("127.0.0.1", 5060, "tcp"), Endpoint("::1", 5061, "tls"))
+    assert config.door.tls.certificate == Path.home() / "silo.pem"
+    assert config.door.tls.named == (Path.home() / "silo.pem",)

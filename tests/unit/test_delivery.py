@@ -9,18 +9,18 @@ from msilo_lite.errors import MsiloError
 
 # the events stand in the order of EVENTS
 TABLE = """
-PENDING       SENDING   -         -         -         -         -         EXPIRED   CANCELLED -        - - - -
-SENDING       -         PENDING   DELIVERED PENDING   PARKED    FAILED    EXPIRED   CANCELLED PENDING  HANDED - - -
-PARKED        -         -         -         -         -         -         EXPIRED   CANCELLED -        - - - PENDING
-HANDED        - - - - - -                                         DELIVERED CANCELLED - - PENDING DELIVERED PENDING
-DELIVERED     -         -         -         -         -         -         -         -         -         - - - -
-FAILED        -         -         -         -         -         -         -         -         -         - - - -
-EXPIRED       -         -         -         -         -         -         -         -         -         - - - -
-CANCELLED     -         -         -         -         -         -         -         -         -         - - - -
+PENDING       SENDING   -         -         -         -         -         EXPIRED   CANCELLED -        - - - - -
+SENDING - PENDING DELIVERED PENDING PARKED FAILED EXPIRED   CANCELLED PENDING HANDED - - - PARKED
+PARKED        -         -         -         -         -         -         EXPIRED   CANCELLED -        - - - PENDING -
+HANDED        - - - - - -                                         DELIVERED CANCELLED - - PENDING DELIVERED PENDING -
+DELIVERED     -         -         -         -         -         -         -         -         -         - - - - -
+FAILED        -         -         -         -         -         -         -         -         -         - - - - -
+EXPIRED       -         -         -         -         -         -         -         -         -         - - - - -
+CANCELLED     -         -         -         -         -         -         -         -         -         - - - - -
 """
 EVENTS = (
     "BEGIN", "RELEASE", "ACCEPTED", "MISSED", "UNFIT", "REFUSED", "LAPSE", "CANCEL", "RESTART", "HANDED_OVER",
-    "RETURNED", "BELIEVED", "RETRY",
+    "RETURNED", "BELIEVED", "RETRY", "FATAL",
 )  # fmt: skip
 EXPECTED = {
     (row.split()[0], event): cell

@@ -13,6 +13,7 @@ from msilo_lite.box.message import Contact, Message
 from msilo_lite.box.policy import Policy
 from msilo_lite.box.silo import Reading
 from msilo_lite.errors import BadRequest, Rejected, StoreError
+from msilo_lite.gatekeeper import Gatekeeper
 from msilo_lite.outbound.bindings import Bindings
 from msilo_lite.outbound.notice import REMEMBERED, Notices, Wording
 from msilo_lite.outbound.scheduler import Scheduler
@@ -372,7 +373,8 @@ class Desk:
         self.rig = rig
         config = Config.model_validate(WORDS | changed)
         scheduler = Scheduler(0.1, 60, 10, 1)
-        self.reception = Reception(config, rig.silo, rig.bindings, rig.replay, scheduler, lambda *_: (481, None))
+        gate = Gatekeeper(config, rig.silo.places.aor)
+        self.reception = Reception(config, rig.silo, rig.bindings, rig.replay, scheduler, lambda *_: (481, None), gate)
 
     def take(self, *requests: Request, host: str = "127.0.0.1", now: int = NOW) -> list[Outgoing]:
         """Requests that share a turn; the notices that leave after it."""

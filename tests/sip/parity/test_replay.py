@@ -23,7 +23,6 @@ KEPT = (
     "History-Info: <sip:bob@home.lan>;index=1",
     "Resource-Priority: wps.3",
     'P-Asserted-Identity: "Alice" <sip:alice@home.lan>',
-    "P-Preferred-Identity: <sip:alice@home.lan>",
     "Privacy: none",
 )
 DROPPED = (
@@ -119,6 +118,15 @@ def test_headers_of_the_message_are_kept(pair: Pair) -> None:
     for line in KEPT:
         name, _, value = line.partition(": ")
         assert value in new[0].all(name)
+
+
+def test_a_preferred_identity_goes_nowhere(pair: Pair) -> None:
+    """A phone's word to its first proxy, which takes it away (RFC 3325 9.2); the original passes it on."""
+    line = "P-Preferred-Identity: <sip:alice@home.lan>"
+    old, new = pair.play(lambda side, bob: shown(side.delivered(bob, b"hello", line, "X-Foo: 1")))
+    assert old.all("P-Preferred-Identity") == ["<sip:alice@home.lan>"]
+    assert new.all("P-Preferred-Identity") == []
+    assert new.all("X-Foo") == ["1"]
 
 
 def test_headers_of_a_hop_are_dropped(pair: Pair) -> None:

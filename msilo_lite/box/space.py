@@ -1,0 +1,38 @@
+"""Whether the disk has room: a full one would fail in the middle of what keeps the mail, so we refuse before."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+LOOK = 1.0
+"Seconds between two looks."
+SHARE = 20
+"A small disk keeps this part of it free, rather than more than it has."
+
+
+class Space:
+    """The disk that a file is on."""
+
+    def __init__(self, file: Path, floor: int) -> None:
+        """`floor`: bytes that stay free; 0: all may be used. It may be changed."""
+        self._folder = file.parent
+        self.floor = floor
+        "Bytes that stay free."
+        self._looked = -LOOK
+        self._short = False
+
+    def is_short(self, now: float) -> bool:
+        """Whether less than the floor is free; `now`: seconds of any clock. A disk that cannot be asked has room."""
+        if self.floor and not 0 <= now - self._looked < LOOK:
+            self._looked = now
+            self._short = self._look()
+        return bool(self.floor) and self._short
+
+    def _look(self) -> bool:
+        try:
+            found = os.statvfs(self._folder)
+        except OSError:
+            return False
+        free, size = found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
+        return free < min(self.floor, size // SHARE)
