@@ -185,6 +185,11 @@ class Serve:
     def log(self) -> str:
         return self._err.read_text(errors="replace")
 
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """The whole lines of the log about one event, the oldest first."""
+        lines = [line for line in self.log.splitlines(keepends=True) if line.startswith("{") and line.endswith("}\n")]
+        return [one for one in map(json.loads, lines) if one["event"] == name]
+
     @property
     def ready_line(self) -> str:
         lines = [line for line in self.out.splitlines(keepends=True) if line.startswith("ready ")]
