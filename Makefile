@@ -64,6 +64,7 @@ docs: $(VENV)/.dev  ## make what is made from something else: pages of docs/, fi
 	@$(VENV)/bin/python -m docs.parity
 	@$(VENV)/bin/python -m docs.examples
 	@$(VENV)/bin/python -m docs.manpage
+	@$(VENV)/bin/python -m docs.pictures
 	@$(VENV)/bin/python -m tests.sip.torture > docs/rfc4475.md
 
 binary: dist/msilo-lite  ## the single executable dist/msilo-lite, with Python and the SIP stack inside

@@ -6,9 +6,6 @@ answer and send. The order is the promise: no 202 and no replay leaves before wh
 
 from __future__ import annotations
 
-import json
-import logging
-import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,13 +15,14 @@ from . import __version__
 from .allowance import Allowance
 from .box.delivery import Hop
 from .box.ground import refuse_damaged
+from .box.holds import Holds
 from .box.message import Turn
 from .box.recorder import LastRun, Recorder
 from .box.silo import Places, Silo
 from .box.store import Store
 from .drift import Drift, running
 from .errors import Refused, StoreError
-from .gatekeeper import Gatekeeper
+from .gatekeeper import CHALLENGED, Gatekeeper
 from .governed import Governed
 from .outbound.bindings import USUAL_CONTACT, Bindings
 from .outbound.carrier import Carrier
@@ -37,10 +35,12 @@ from .pbx.liaison import Liaison
 from .points import reach
 from .reception import Headers, Reception
 from .rules import Certificates, Rules
+from .seeing.logs import logger
+from .seeing.monitor import Monitor
 from .settings.config import Config
 from .settings.terms import dress_of, extra_lines, extra_of, policy_of, reading_of
 from .sip import wire
-from .sip.address import Endpoint, next_host
+from .sip.address import next_host
 from .sip.agent import Agent
 from .sip.asker import Asker
 from .sip.digest import Credentials
@@ -48,7 +48,7 @@ from .sip.lookup import Lookup
 from .sip.wire import Answer, Incoming, Request
 from .upkeep import Upkeep, recovered
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 USER_AGENT = f"msilo-lite/{__version__}"
 REQUESTS_A_TURN = 200
@@ -105,7 +105,10 @@ class Daemon(Governed):
         self._bindings = Bindings(replace(one, updated=min(one.updated, clock())) for one in self._store.contacts())
         troubled = {one.owner: one for one in self._store.recipients()}
         extra = extra_of(config)
-        ways = Ways(self._bindings, proxy, extra_lines(extra, None), self._hop, asks=extra is not None)
+        holds = Holds(self._store.holds())
+        ways = Ways(
+            self._bindings, proxy, extra_lines(extra, None), self._hop, asks=extra is not None, holds=holds
+        )  # fmt: skip
         self._replay = Replay(self._silo, ways, config.max_in_flight, troubled, config.max_attempts)
         self._scheduler = Scheduler(
             config.settle, config.check_time, config.clean_period, config.send_time or REMIND_TICK,
@@ -120,11 +123,16 @@ class Daemon(Governed):
         )
         self._hook = Hook(config.store_hook)
         self._courier = Courier(self._asker, self._hook, lambda name: self._silo.turn.count(name))
-        self._upkeep = Upkeep(config, self._store, self._silo, self._replay, self._bindings, self._reception)
+        self._upkeep = Upkeep(
+            config, self._store, self._silo, self._replay, self._bindings, self._reception, holds, troubled
+        )
         rules = Rules(self._silo, self._replay, ways, self._scheduler, self._hook)
         certificates = Certificates(self.agent)
         self.parts = [self, certificates, rules, self._gate, self._allowance, self._reception, self._upkeep]
         self._serving = serving
+        parts = self._replay, self._bindings, holds
+        listening, earlier = tuple(map(str, self.listening)), self._store.recent()
+        self.monitor = Monitor(config, self._silo, parts, listening, __version__, earlier, listens=serving)
         stranded = [one.owner for one in troubled.values() if one.reason == NO_WAY] if proxy else []
         for owner in stranded:  # a proxy was set meanwhile
             self._replay.expect(owner, int(clock()))
@@ -139,42 +147,15 @@ class Daemon(Governed):
         self._broken_until = 0.0
         self.stopping = False
         self._started = int(clock())
-        self._told = ""
         self._tell()
-
-    @property
-    def foreign(self) -> bool:
-        """Whether Kamailio made the table that this works on."""
-        return self._store.foreign
-
-    @property
-    def listening(self) -> tuple[Endpoint, ...]:
-        """The bound addresses, in the order of `bind`."""
-        return self.agent.listening
-
-    def _tell(self) -> None:
-        """Leave word of ourselves in the file, for `status`, where it has changed."""
-        facts = {
-            "started": self._started,
-            "alarm": self._replay.alarm,
-            "pid": os.getpid(),
-            "version": __version__,
-            "listening": [str(one) for one in self.listening],
-            "trusted": list(self._config.trusted),
-            "outbound_proxy": self._config.outbound_proxy,
-            **({"streams": streams} if (streams := self.agent.facts()) else {}),
-            "configuration": self.configured,
-            **self._liaison.facts(),
-        }
-        words = json.dumps(facts)
-        if words != self._told:
-            self._store.tell("daemon", words)
-            self._told = words
 
     # -- the edge calls ----------------------------------------------------------------------------------------------
     def hears(self, host: str) -> bool:
         """Whether requests from this IP address are worth a look."""
-        return self._gate.hears(host)
+        heard = self._gate.hears(host)
+        if not heard:
+            self.monitor.journal.refused(host, 403, "not a trusted peer", self._clock())
+        return heard
 
     def received(self, request: Incoming) -> None:
         """A request arrived: it is answered in this turn."""
@@ -210,8 +191,8 @@ class Daemon(Governed):
             between()
         deadline = time.monotonic() + GRACE_SECONDS
         if self._replay.in_flight:
-            words = "stopping: up to %d s for the answers to %d replays; a second signal ends it now, nothing is lost"
-            log.warning(words, GRACE_SECONDS, self._replay.in_flight)
+            words = "a second signal ends it now, nothing is lost"
+            log.warning("daemon.stopping", seconds=GRACE_SECONDS, in_flight=self._replay.in_flight, words=words)
         self._replay.stop(int(self._clock()), self._scheduler.settling())
         reach("stopping")
         while (self._liaison.parting(self._clock()) or self._replay.in_flight) and time.monotonic() < deadline:
@@ -239,6 +220,7 @@ class Daemon(Governed):
             self._give_up(error, int(now))
         self._commit(int(now))
         self._hook.work()
+        self.monitor.turned()
 
     def _gather(self) -> None:
         """Where a commit takes long, wait a moment for those about to come: they would wait for all of the next one."""
@@ -272,17 +254,21 @@ class Daemon(Governed):
             except Refused as refusal:
                 self._refuse(incoming, refusal)
             except StoreError as error:
-                log.error("%s", error)
+                log.error("store.failed", error=str(error))
                 self.agent.answer(incoming.handle, 503, RETRY_AFTER)
             except Exception:  # our fault: one request must not take the others of this turn along
-                log.exception("a request failed inside the silo")
+                log.exception("request.broken", where="silo")
                 self._silo.turn.count("internal_errors")
                 self.agent.answer(incoming.handle, 500)
             reach("staged")
 
     def _refuse(self, incoming: Incoming, refusal: Refused) -> None:
+        now = self._clock()
         self._silo.turn.count(refusal.counter)
-        self._gate.note(incoming, refusal, self._clock())
+        self._gate.note(incoming, refusal, now)
+        if refusal.counter != CHALLENGED:
+            peer = f"{incoming.host}:{incoming.port}"
+            self.monitor.journal.refused(peer, refusal.status, refusal.reason, now)
         self.agent.answer(incoming.handle, refusal.status, refusal.headers)
 
     # -- time --------------------------------------------------------------------------------------------------------
@@ -291,17 +277,19 @@ class Daemon(Governed):
         for owner, most in due.wake:
             self._replay.wake(owner, most=most)
         for owner in () if self.stopping else due.retry:
+            self._silo.turn.woke(owner, "timer")
             self._replay.retry(owner)
         try:
             if due.retries:
                 self._tell()
+                self.monitor.tick(now, refused=self._resting, registered=self._liaison.registered)
             if due.retries and self._serving and not self.stopping:
                 self._look_for_retries(int(now))
             if not self.stopping:
                 self._liaison.tick(now)
             self._upkeep.tick(due, now, calling=self._serving and not self.stopping)
         except StoreError as error:
-            log.error("%s", error)
+            log.error("store.failed", error=str(error))
 
     def _look_for_retries(self, now: int) -> None:
         """Whose back-off is over stands in line; who has a lane already has it look again."""
@@ -333,6 +321,7 @@ class Daemon(Governed):
         for handle, status, headers in answers:
             self.agent.answer(handle, status, headers)
             reach("answered")
+        self.monitor.committed(turn, fresh, now)
         self._courier.stored(self._reception.stored(fresh))
         self._carrier.perform(self._replay.claimed(now))
 
@@ -348,7 +337,7 @@ class Daemon(Governed):
     def _give_up(self, error: StoreError, now: int) -> None:
         """The disk failed: senders get 503 and will come again, lanes rest, settled deliveries are tried again."""
         if not self._resting:  # one line a second, however many senders come again
-            log.error("%s", error)
+            log.error("store.failed", error=str(error))
         self._broken_until = time.monotonic() + BROKEN_PAUSE
         answers, self._to_answer = self._to_answer, []
         for handle, _, _ in answers:
@@ -375,6 +364,7 @@ class Daemon(Governed):
 
     def close(self) -> None:
         """Give up the sockets and the file."""
+        self.monitor.close()
         self._hook.close()
         self.agent.close()
         self._store.close()

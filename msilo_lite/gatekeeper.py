@@ -8,7 +8,6 @@ may not use, he has not sent: those headers are taken away.
 from __future__ import annotations
 
 import hashlib
-import logging
 import secrets
 from collections.abc import Callable, Mapping
 from functools import lru_cache
@@ -17,6 +16,7 @@ from ipaddress import IPv6Address, IPv6Network, ip_address
 from .box.bucket import Buckets
 from .box.silo import Source
 from .errors import BadRequest, ConfigError, Refused, Rejected
+from .seeing.logs import logger
 from .settings.access import Rights
 from .settings.config import Config
 from .settings.control import REPLAYED
@@ -24,7 +24,7 @@ from .sip.address import Aor, parse_address
 from .sip.verifier import Asked, Finding, Verifier
 from .sip.wire import OWN_PREFIX, Incoming, Request
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 NOT_A_USERS = (OWN_PREFIX, "p-asserted-identity", "p-preferred-identity", "path")
 "What a phone may not say: our own headers, claims that hold inside a trust domain (RFC 3325 5), a proxy's words."
@@ -165,13 +165,13 @@ class Gatekeeper:
     # -- the log -----------------------------------------------------------------------------------------------------
     def note(self, incoming: Incoming, refusal: Refused, now: float) -> None:
         """Say why a request was refused; a limit that is met is a warning, once a minute."""
-        words = (incoming.host, incoming.port, refusal.status, refusal.reason)
+        said = {"peer": f"{incoming.host}:{incoming.port}", "code": refusal.status, "reason": refusal.reason}
         if refusal.counter == CHALLENGED:
-            log.debug("%s:%d %d: %s", *words)
+            log.debug("request.challenged", **said)
         elif refusal.counter == f"refused_{refusal.status}" or not self._is_news(refusal.counter, now):
-            log.info("%s:%d refused %d: %s", *words)
+            log.info("request.refused", **said)
         else:
-            log.warning("%s:%d refused %d: %s; others like it are not told for a minute", *words)
+            log.warning("request.refused", **said, words="others like it are not told for a minute")
 
     def _is_news(self, counter: str, now: float) -> bool:
         if 0 <= now - self._said.get(counter, -SAID_AGAIN) < SAID_AGAIN:

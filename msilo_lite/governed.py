@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-import logging
+import json
+import os
 
+from . import __version__
 from .box.store import Store
 from .errors import StoreError
 from .outbound.replay import Replay
+from .pbx.liaison import Liaison
 from .rules import Part, apply_all, live
+from .seeing.logs import logger
+from .seeing.monitor import Monitor
 from .settings.change import Change, change
 from .settings.config import Config
+from .sip.address import Endpoint
+from .sip.agent import Agent
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 
 class Governed:
@@ -23,13 +30,44 @@ class Governed:
     "What takes over a configuration that was read again."
     configured = ""
     "What is to be said of the configuration that was read last; nothing where all of it is in force."
+    agent: Agent
+    monitor: Monitor
     _config: Config
     _store: Store
     _replay: Replay
+    _liaison: Liaison
+    _started: int
+    _told = ""
+
+    @property
+    def foreign(self) -> bool:
+        """Whether Kamailio made the table that this works on."""
+        return self._store.foreign
+
+    @property
+    def listening(self) -> tuple[Endpoint, ...]:
+        """The bound addresses, in the order of `bind`."""
+        return self.agent.listening
 
     def _tell(self) -> None:
-        """Leave word for `status` in the file. Raises StoreError."""
-        raise NotImplementedError
+        """Leave word of ourselves in the file, for `status`, where it has changed. Raises StoreError."""
+        facts = {
+            "started": self._started,
+            "alarm": self._replay.alarm,
+            "pid": os.getpid(),
+            "version": __version__,
+            "listening": [str(one) for one in self.listening],
+            "trusted": list(self._config.trusted),
+            "outbound_proxy": self._config.outbound_proxy,
+            "http": self.monitor.url,
+            **({"streams": streams} if (streams := self.agent.facts()) else {}),
+            "configuration": self.configured,
+            **self._liaison.facts(),
+        }
+        words = json.dumps(facts)
+        if words != self._told:
+            self._store.tell("daemon", words)
+            self._told = words
 
     @property
     def in_flight(self) -> int:
@@ -51,7 +89,7 @@ class Governed:
         try:
             return self._store.data_version() >= 0
         except StoreError as error:
-            log.error("%s", error)
+            log.error("store.failed", error=str(error))
             return False
 
     def reload(self, wanted: Config) -> Change:
@@ -73,4 +111,4 @@ class Governed:
         try:
             self._tell()
         except StoreError as error:
-            log.error("%s", error)
+            log.error("store.failed", error=str(error))

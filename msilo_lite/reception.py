@@ -6,7 +6,6 @@ kept until `stored` asks for it.
 
 from __future__ import annotations
 
-import logging
 import secrets
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,16 +22,17 @@ from .outbound.replay import Replay
 from .outbound.scheduler import Scheduler
 from .pbx.echoes import Echo, Echoes
 from .pbx.registration import Registration, judge
+from .seeing.logs import logger
 from .settings.config import Config
 from .settings.control import OWN_ID, Orders, obeyed, orders_of
 from .settings.pseudo import Subject
 from .settings.terms import extra_lines, extra_of, wording_of
 from .sip import wire
-from .sip.address import Aor
+from .sip.address import Aor, named_in
 from .sip.agent import ALLOW
 from .sip.wire import Incoming, Outgoing, Request
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 Headers = tuple[tuple[str, str], ...]
 SECOND_CHANCE = "it came while its owner was registered"
@@ -156,7 +156,7 @@ class Reception:
         try:
             return None if looped else self._notices.about(message, subject, orders_of(heard), mark)
         except BadRequest as problem:
-            log.info("no notice to %s: %s", message.src, problem)
+            log.info("notice.impossible", to=named_in(message.src), error=str(problem))
             self._silo.turn.count("failed_notices")
             return None
 
@@ -169,7 +169,7 @@ class Reception:
             change = self._with_extra(change, Subject(request, source.host, source.port, int(now)))
         durable = self._bindings.apply(change, now, self._silo.turn)
         if change.wakes:
-            durable |= self._wake(change.aor, now, orders.most)
+            durable |= self._wake(change.aor, now, "register", orders.most)
         return Reply(200, change.headers, durable)  # a restart must find the binding that this 200 confirms
 
     def _with_extra(self, change: Registration, subject: Subject) -> Registration:
@@ -182,23 +182,23 @@ class Reception:
         try:
             return self._silo.has_mail(owner, now)
         except StoreError as error:
-            log.error("%s", error)
+            log.error("store.failed", error=str(error))
             return True
 
     def _notify(self, request: Request, now: float) -> Reply:
         wire.check(request)
         status, owner = self._notified(request, now)
-        woken = owner is not None and self._wake(owner, now, crowd=True)
+        woken = owner is not None and self._wake(owner, now, "notify", crowd=True)
         return Reply(status, durable=woken)
 
-    def _wake(self, owner: Aor, now: float, most: int = 0, *, crowd: bool = False) -> bool:
+    def _wake(self, owner: Aor, now: float, source: str, most: int = 0, *, crowd: bool = False) -> bool:
         """A phone is back: deliver after the settle delay; whether there is anything to deliver.
 
-        `crowd`: many may be at once.
+        `source`: by what it was seen; `crowd`: many may be at once.
         """
         if not self._may_have_mail(owner, int(now)):
             return False
-        self._silo.turn.count("wakeups")
+        self._silo.turn.woke(owner, source)
         self._scheduler.phone_is_back(owner, now, most, crowd=crowd)
         self._replay.expect(owner, int(now + self._config.settle) + 2)  # should we die before
         return True
@@ -216,5 +216,5 @@ class Reception:
         if owner is None:
             raise BadRequest(404, "X-MSilo-Owner names no user of ours")
         if self._silo.has_mail(owner, int(now)):
-            self._silo.turn.count("wakeups")
+            self._silo.turn.woke(owner, "options")
             self._replay.wake(owner, most=orders.most)

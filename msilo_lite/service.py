@@ -6,17 +6,17 @@ rules or wholly by the new ones, and systemd hears that we live only while the l
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 
 from .daemon import Daemon
 from .errors import ConfigError
+from .seeing.logs import logger, loudness
 from .settings.config import Config
 from .settings.sources import Loaded
 from .systemd import Notifier
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 LOOK = 2.0
 "Seconds between two looks at what is to be told, at the most."
@@ -29,7 +29,7 @@ class Volume:
 
     def apply(self, config: Config) -> None:
         """From now on."""
-        logging.getLogger().setLevel(config.log_level.upper())
+        loudness(config.log_level)
 
 
 class Service:
@@ -104,11 +104,11 @@ class Service:
             loaded = self._loaded.reread()
             made = self._daemon.reload(self._wanted(loaded.config))
         except ConfigError as error:
-            log.error("the configuration is refused and the old one stays in force: %s", error)
+            log.error("configuration.refused", error=str(error), words="the old one stays in force")
             return f"refused, the old one stays in force: {error}"
         for warning in loaded.warnings:
-            log.warning("%s", warning)
+            log.warning("configuration.doubtful", words=warning)
         if made.kept:
-            log.warning("%s: changed, which only a restart can take over", ", ".join(made.kept))
-        log.info("configuration read again, different now: %s", ", ".join(made.taken) or "nothing")
+            log.warning("configuration.waits", settings=list(made.kept), words="only a restart can take over these")
+        log.info("configuration.taken", settings=list(made.taken))
         return f"{', '.join(made.kept)} changed and waits for a restart" if made.kept else ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import logging
 import os
 import resource
 import shutil
@@ -16,6 +15,7 @@ from .cli.views import serving
 from .daemon import Daemon
 from .errors import SipError
 from .leash import Leash
+from .seeing.logs import begin, logger
 from .service import Service
 from .settings.sources import Loaded
 from .systemd import Notifier
@@ -25,15 +25,15 @@ DESCRIPTORS = 64
 GARBAGE = 20_000
 "Objects between two looks of the garbage collector; a full turn makes a few thousand, which end with it."
 
+log = logger(__name__)
+
 
 def serve(loaded: Loaded) -> None:
     """Serve until SIGTERM or SIGINT. Raises InUse, SipError or StoreError when it cannot start."""
     config, leash = loaded.config, Leash()
     notifier = Notifier()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # there is nothing to read again yet
-    logging.basicConfig(
-        level=config.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    begin(config.log_level, config.log_format)
     _need_descriptors()
     with sole_user(config.db_file) as recorder:
         recorder.arm()
@@ -46,7 +46,9 @@ def serve(loaded: Loaded) -> None:
             service.begin()
             gc.freeze()  # what is there now stays: the collector need not look at it again
             gc.set_threshold(GARBAGE, 20, 50)
+            log.info("daemon.ready", listening=[str(one) for one in daemon.listening], pid=os.getpid())
             daemon.run(service.between)
+            log.info("daemon.stopped")
         finally:
             daemon.close()
 
@@ -98,6 +100,8 @@ def _announce(daemon: Daemon, loaded: Loaded) -> None:
         "way out": config.outbound_proxy or "straight to the Contact that registered last",
         "settings": str(loaded.file) if loaded.file else "defaults (no configuration file)",
     }
+    if daemon.monitor.url:
+        details["health"] = f"{daemon.monitor.url}/readyz, metrics at /metrics"
     if daemon.foreign:
         details["table"] = (
             f"{config.db_table}, which Kamailio made; the file is in WAL mode now, Kamailio can use it too"

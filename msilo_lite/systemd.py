@@ -6,13 +6,14 @@ RELOADING=1, or are no longer kept, so these few lines are ours. Outside systemd
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 import time
 from collections.abc import MutableMapping
 
-log = logging.getLogger(__name__)
+from .seeing.logs import logger
+
+log = logger(__name__)
 
 SOCKET, PERIOD, WHOSE = "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"
 MOST = 1000
@@ -62,7 +63,7 @@ class Notifier:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK) as out:
                 out.sendto("\n".join(lines).encode(), self._address)
         except OSError as error:
-            log.warning("systemd does not hear %s: %s", lines[0], error)
+            log.warning("systemd.deaf", word=lines[0], error=str(error))
 
 
 def _status(words: str) -> str:

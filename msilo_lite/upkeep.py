@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import logging
+from collections.abc import Mapping
 from dataclasses import asdict
 
 from .box.blame import spread
 from .box.ground import Ground
-from .box.message import Wish
+from .box.holds import HELD, LET_GO, Holds
+from .box.message import Recipient, Wish
 from .box.recorder import LastRun
 from .box.silo import Silo
 from .box.store import Store
@@ -20,10 +21,11 @@ from .outbound.scheduler import Due
 from .pbx.echoes import Echo
 from .points import reach
 from .reception import Reception
+from .seeing.logs import logger
 from .settings.config import Config
 from .sip.address import Aor
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 PURGE_BATCH = 500
 "Rows the cleaner takes in one commit."
@@ -47,12 +49,12 @@ def recovered(store: Store, last: LastRun, now: int) -> list[tuple[Aor, int]]:
     reach("recovering")
     owners: dict[Aor, None] = {}
     if last.pid:
-        log.warning("%s", last)
+        log.warning("run.interrupted", words=str(last))
     if last.crashed:
         parked = store.repair.blame(last.sending)
         owners.update(dict.fromkeys(parked))  # what waits behind it may go now
         if parked:
-            log.error("parked %d of the messages that were under way; `msilo-lite list` shows them", len(parked))
+            log.error("messages.parked", count=len(parked), words="`msilo-lite list` shows them")
     owners.update(dict.fromkeys(store.recover()))
     late = [one.owner for one in store.recipients() if (one.next_try or 0) > now + LONGEST_WAIT]  # by another clock
     times = spread(owners, now) if last.crashed else [now] * len(owners)
@@ -62,13 +64,24 @@ def recovered(store: Store, last: LastRun, now: int) -> list[tuple[Aor, int]]:
 class Upkeep:
     """Called once a turn. Methods may raise StoreError; what was not done is done at the next call."""
 
-    live = frozenset({"handed_time", "history_time"})
+    live = frozenset({"handed_time", "history_rows", "history_time"})
     "Settings that can change while we serve."
 
     def __init__(
-        self, config: Config, store: Store, silo: Silo, replay: Replay, bindings: Bindings, reception: Reception
+        self,
+        config: Config,
+        store: Store,
+        silo: Silo,
+        replay: Replay,
+        bindings: Bindings,
+        reception: Reception,
+        holds: Holds,
+        troubled: Mapping[Aor, Recipient],
     ) -> None:
+        """`troubled`: the lanes' own view of who could not be reached, as it changes."""
+        self._troubled = troubled
         self._config = config
+        self._holds = holds
         self._store = store
         self._silo = silo
         self._replay = replay
@@ -113,27 +126,29 @@ class Upkeep:
 
     def clock_moved(self, by: int, now: int) -> None:
         """Somebody set the clock: what waits keeps its life, and what is to come in a minute comes in a minute."""
-        log.warning("the clock was set %s by %d s", "forward" if by > 0 else "back", abs(by))
+        log.warning("clock.set", seconds=by, words=f"{'forward' if by > 0 else 'back'} by {abs(by)} s")
         self._replay.clock_moved(by)
         self._bindings.clock_moved(by, self._silo.turn)
         try:
             if by > 0:
                 self._store.repair.live_on(by, now - by)
         except StoreError as error:
-            log.error("%s", error)
+            log.error("store.failed", error=str(error))
 
     def _look_at_the_file(self) -> None:
         """Whether the file is still the one at its path; what is in one that is lost is copied, once."""
         found = self._store.repair.look()
         if found is Ground.FIRM:
             if self._lost:
-                log.warning("%s is back at its place", self._store.file)
+                log.warning("file.back", file=str(self._store.file))
             self._lost = False
             return
         if not self._lost:
             self._lost = True
-            words = "%s: %s; senders get 503 until it is back. What was in it is now in %s"
-            log.critical(words, self._store.file, found.value, self._store.repair.rescue())
+            log.critical(
+                "file.lost", file=str(self._store.file), error=found.value, copy=str(self._store.repair.rescue()),
+                words="senders get 503 until it is back",
+            )  # fmt: skip
         if found is Ground.OTHER:
             self._store.repair.let_go()
             raise Uprooted(f"{self._store.file}: {found.value}; a new start uses that one")
@@ -152,14 +167,18 @@ class Upkeep:
             if len(found) < PURGE_BATCH:
                 break
         if late:
-            log.warning("%d reminders are late, they fell due while nobody looked", late)
+            log.warning("reminders.late", count=late)
             self._silo.turn.count("late_reminders", late)
 
     def _call_for(self, found: list[tuple[Aor, tuple[int, int]]], *, again: bool = False) -> None:
         """Have these owners tried; `again`: but for those whose next try is set already."""
+        here = self._replay.open
         for owner, _ in found:
-            if not (again and self._replay.is_expected(owner)):
-                self._replay.retry(owner)
+            if again and self._replay.is_expected(owner):
+                continue
+            if owner not in here:
+                self._silo.turn.woke(owner, "reminder")
+            self._replay.retry(owner)
 
     def _look_for_wishes(self, now: int) -> None:
         """What others wrote into the file since the last look; SQLite's data_version says whether to look at all."""
@@ -168,6 +187,11 @@ class Upkeep:
             return
         self._look_again = self._look_again or now + FOREIGN_PAUSE
         self._others_wrote = True
+        changed = self._holds.load(self._store.holds())
+        if changed:
+            log.info("holds.changed", holds=[one.option for one in self._holds.all])
+        if changed or self._seen == -1:
+            self._let_go(now)
         wishes = self._store.wishes()
         self._taken &= {wish.number for wish in wishes}
         for wish in wishes:
@@ -176,8 +200,14 @@ class Upkeep:
                 self._grant(wish, now)
         self._seen = seen  # only now: a failed look is repeated
 
+    def _let_go(self, now: int) -> None:
+        """The holds are others now: who was held back is tried, and held back again where that is still so."""
+        for owner in [one.owner for one in self._troubled.values() if one.reason == HELD]:
+            self._replay.expect(owner, now, LET_GO)
+
     def _grant(self, wish: Wish, now: int) -> None:
         if wish.verb == "dump":
+            self._silo.turn.woke(wish.owner, "command")
             self._replay.wake(wish.owner, wish.number, wish.most)
             return
         if wish.verb == "try":
@@ -215,12 +245,15 @@ class Upkeep:
             self._store.scrub()
 
     def _prune(self, now: int) -> None:
-        """History that is old enough goes, in short commits."""
-        gone = self._store.close_vanished(now) if self._others_wrote else 0
+        """History that is old enough, or more than is to be kept, goes in short commits."""
+        gone = self._store.archive.close_vanished(now) if self._others_wrote else 0
         self._others_wrote = False
         if gone:
             self._silo.turn.count("vanished_messages", gone)
+        before = now - self._config.history_time
+        if self._config.history_rows:
+            before = max(before, self._store.archive.history_since(self._config.history_rows))
         for _ in range(PRUNE_MOST):
-            if self._store.prune(now - self._config.history_time, PURGE_BATCH) < PURGE_BATCH:
+            if self._store.archive.prune(before, PURGE_BATCH) < PURGE_BATCH:
                 return
             reach("pruning")

@@ -7,21 +7,23 @@ SQLite's data_version that somebody did. Writes are short batches, so that the d
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.sqlite import insert as upsert
 
 from ..errors import NotFound, NotOurs, StoreError
 from ..sip.address import Aor
 from .delivery import WAITING, State
 from .engine import atomic, check_table, connect, empty_log, open_engine, raw, translated
+from .holds import Hold, Kind
 from .message import Contact, Recipient, Waiting
-from .rows import box, contact_of, from_db, recipient_of, waiting_of, wish_row
-from .schema import MIGRATIONS, Names, contact, counter, daemon, ledger, recipient, silo_table, wish
+from .rows import box, contact_of, from_db, hold_of, recipient_of, waiting_of, wish_row
+from .schema import MIGRATIONS, Names, contact, counter, daemon, hold, ledger, recipient, silo_table, wish
 
 LARGEST_ID = 2**63 - 1
 "SQLite's."
@@ -60,15 +62,29 @@ class Inbox:
             self._c = self._engine.connect()
             check_table(self._c, self._silo)
 
+    @property
+    def connection(self) -> sa.Connection:
+        """For readers that have statements of their own."""
+        return self._c
+
     # -- reading -----------------------------------------------------------------------------------------------------
-    def waiting(self, owner: Aor | None = None) -> Iterator[Waiting]:
-        """Every message in the box, oldest first."""
-        query = self._box
-        if owner:
-            query = query.where(self._silo.c.username == owner.user, self._silo.c.domain == owner.host)
+    def waiting(self, owner: Aor | None = None, before: int | None = None) -> Iterator[Waiting]:
+        """Every message in the box, oldest first; `before`: those that had arrived by then."""
+        query = self._chosen(self._box, owner, before)
         with translated("cannot read"):
             for row in self._c.execute(query.order_by(self._silo.c.id)).mappings():
                 yield waiting_of(row)
+
+    def ids(self, owner: Aor | None = None, before: int | None = None) -> list[int]:
+        """The numbers of the same messages."""
+        query = self._chosen(sa.select(self._silo.c.id), owner, before).order_by(self._silo.c.id)
+        with translated("cannot read"):
+            return [int(number) for number in self._c.execute(query).scalars()]
+
+    def _chosen(self, query: sa.Select[Any], owner: Aor | None, before: int | None) -> sa.Select[Any]:
+        if owner:
+            query = query.where(self._silo.c.username == owner.user, self._silo.c.domain == owner.host)
+        return query if before is None else query.where(self._silo.c.inc_time <= before)
 
     def message(self, silo_id: int) -> Waiting:
         """One message of the box. Raises NotFound."""
@@ -79,11 +95,13 @@ class Inbox:
             raise NotFound(f"no message {silo_id} is waiting; `msilo-lite list` shows those that are")
         return waiting_of(row)
 
-    def history(self, owner: Aor | None = None) -> Iterator[History]:
-        """Messages that left the box, oldest first."""
+    def history(self, owner: Aor | None = None, before: int | None = None) -> Iterator[History]:
+        """Messages that left the box, oldest first; `before`: those that had arrived by then."""
         query = sa.select(ledger).where(ledger.c.settled.is_not(None))
         if owner:
             query = query.where(ledger.c.username == owner.user, ledger.c.domain == owner.host)
+        if before is not None:
+            query = query.where(ledger.c.arrived <= before)
         with translated("cannot read"):
             for row in self._c.execute(query.order_by(ledger.c.settled, ledger.c.id)).mappings():
                 yield _history_of(row)
@@ -134,13 +152,15 @@ class Inbox:
             value = self._c.execute(sa.select(self._silo.c.inc_time).order_by(self._silo.c.id).limit(1)).scalar()
         return None if value is None else int(value)
 
-    def owners(self) -> list[tuple[Aor, int]]:
-        """Who has how many messages waiting."""
-        query = sa.select(self._silo.c.username, self._silo.c.domain, sa.func.count()).group_by(
-            self._silo.c.username, self._silo.c.domain
-        )
+    def owners(self, most: int) -> tuple[list[tuple[Aor, int]], int]:
+        """Who has how many messages waiting, the most first and at most so many; and how many users there are."""
+        number = sa.func.count().label("number")
+        named = self._silo.c.username, self._silo.c.domain
+        mine = sa.select(*named, number).group_by(*named).subquery()
+        counted = sa.select(mine, sa.func.count().over().label("users")).order_by(mine.c.number.desc()).limit(most)
         with translated("cannot read"):
-            return [(Aor(user, host), number) for user, host, number in self._c.execute(query)]
+            rows = self._c.execute(counted).all()
+        return [(Aor(row[0], row[1]), int(row[2])) for row in rows], int(rows[0][3]) if rows else 0
 
     def recipients(self) -> dict[Aor, Recipient]:
         """Owners that could not be reached."""
@@ -164,6 +184,10 @@ class Inbox:
         """What the daemon said of itself when it started last."""
         return dict(self._told("daemon") or {})
 
+    def recent(self) -> dict[str, Any]:
+        """What happened last, as the daemon tells it about once a second; kept over its end."""
+        return dict(self._told("recent") or {})
+
     def echoes(self) -> list[dict[str, Any]]:
         """The messages of `check` that reached the daemon last."""
         return list(self._told("echoes") or [])
@@ -172,6 +196,16 @@ class Inbox:
         with translated("cannot read"):
             found = self._c.execute(sa.select(daemon.c.value).where(daemon.c.name == name)).scalar()
         return json.loads(found) if found else None
+
+    def holds(self) -> list[Hold]:
+        """What the operator holds back."""
+        with translated("cannot read"):
+            return [hold_of(row) for row in self._c.execute(sa.select(hold).order_by(hold.c.since)).mappings()]
+
+    def data_version(self) -> int:
+        """Changes when another connection has committed (SQLite's own counter)."""
+        with translated("cannot read"):
+            return int(self._c.exec_driver_sql("PRAGMA data_version").scalar_one())
 
     # -- writing -----------------------------------------------------------------------------------------------------
     def ask(self, verb: str, owner: Aor, now: int, most: int = 0) -> int:
@@ -196,6 +230,36 @@ class Inbox:
             for user, host in owners:
                 self._c.execute(sa.insert(wish), wish_row("try", Aor(user, host), now))
         return int(changed)
+
+    def hold(self, one: Hold) -> bool:
+        """Hold mail back; whether that is new. The daemon sees it within a moment."""
+        row = {"kind": one.kind.value, "name": one.name, "since": one.since}
+        with translated("cannot write"):
+            return self._c.execute(upsert(hold).on_conflict_do_nothing(), row).rowcount > 0
+
+    def unhold(self, kind: Kind | None, name: str = "") -> list[Hold]:
+        """Let go what one hold, or every one (None), keeps back; returns which there were."""
+        with translated("cannot write"), atomic(raw(self._c)):
+            found = [one for one in self.holds() if kind is None or (one.kind, one.name) == (kind, name)]
+            for one in found:
+                self._c.execute(sa.delete(hold).where(hold.c.kind == one.kind.value, hold.c.name == one.name))
+        return found
+
+    def schedule(self, times: Mapping[int, tuple[int, int]]) -> int:
+        """Give waiting messages another due time and end (UTC seconds); returns how many were not on their way."""
+        silo, done = self._silo, 0
+        with translated("cannot write"), atomic(raw(self._c)):
+            for number, (due, expires) in times.items():
+                other = sa.select(ledger.c.id).where(ledger.c.silo_id == number, ledger.c.state != State.PENDING)
+                free = sa.update(silo).where(silo.c.id == number, ~other.exists())
+                done += self._c.execute(free.values(snd_time=due, exp_time=expires)).rowcount
+        return done
+
+    def prune(self, before: int, most: int) -> int:
+        """Forget history older than a UTC second; returns how many rows of it went, `most` at the most."""
+        old = sa.select(ledger.c.id).where(ledger.c.settled < before).order_by(ledger.c.settled).limit(most)
+        with translated("cannot write"):
+            return int(self._c.execute(sa.delete(ledger).where(ledger.c.id.in_(old))).rowcount)
 
     def purge(self, ids: list[int], now: int) -> tuple[int, int]:
         """Take messages out of the box; returns how many were there, and how many of them were on their way."""

@@ -153,6 +153,10 @@ class Settled:
     attempts: int = 0
 
 
+SEEN_BY = ("register", "notify", "options")
+"Wake-ups by somebody who saw the phone; the others are a command, a timer and a reminder."
+
+
 @dataclass(slots=True)
 class Turn:
     """All that one turn of the loop wants on disk: written in one transaction or not at all."""
@@ -171,12 +175,28 @@ class Turn:
 
     asked: list[dict[str, object]] = field(default_factory=list)
     "Wishes of a program that writes in place of the daemon, as rows."
+    woken: list[tuple[Aor, str]] = field(default_factory=list)
+    "Owners with mail who were seen again, and by what."
+    told: dict[str, str] = field(default_factory=dict)
+    "Words about the daemon itself, by name: they are written when the next thing is."
     flush: bool = False
     "Whether a lane waits for what this turn gives back."
 
     def count(self, name: str, by: int = 1) -> None:
         """Add to one of the daemon's counters."""
         self.counters[name] = self.counters.get(name, 0) + by
+
+    def earned(self, fresh: int, repeats: int) -> dict[str, int]:
+        """Counters that only the commit itself can know, with what they have."""
+        known = {"stored_messages": fresh, "duplicate_messages": repeats}
+        return {name: by + self.counters.get(name, 0) for name, by in known.items() if by}
+
+    def woke(self, owner: Aor, source: str) -> None:
+        """An owner with mail was seen again; `source`: register, notify, options, command, timer or reminder."""
+        if source in SEEN_BY:
+            self.count("wakeups")
+        self.count(f"wakeups_{source}")
+        self.woken.append((owner, source))
 
     @property
     def urgent(self) -> bool:
@@ -186,4 +206,4 @@ class Turn:
     @property
     def empty(self) -> bool:
         """Whether there is nothing to write."""
-        return not (self.urgent or self.settled or self.recipients or self.contacts or self.counters)
+        return not (self.urgent or self.settled or self.recipients or self.contacts or self.counters or self.told)

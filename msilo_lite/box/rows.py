@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from ..sip.address import Aor
 from .delivery import State
+from .holds import Hold, Kind
 from .message import Contact, Message, Recipient, Waiting, Wish
 from .schema import Names, ledger, silo_table
 
@@ -221,6 +222,11 @@ def recipient_of(row: Row) -> Recipient:
     """What stands between an owner and the next attempt."""
     owner = Aor(row["username"], row["domain"])
     return Recipient(owner, row["next_try"], row["tries"], row["code"], from_db(row["reason"]))
+
+
+def hold_of(row: Row) -> Hold:
+    """What the operator holds back."""
+    return Hold(Kind(row["kind"]), row["name"], row["since"])
 
 
 def wish_of(row: Row) -> Wish:

@@ -144,6 +144,13 @@ wish = Table(
     Column("result", Text, nullable=False),
     Column("done", Integer, nullable=False),
 )
+hold = Table(
+    "msilo_hold",
+    _own,
+    Column("kind", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("since", Integer, nullable=False),
+)
 usage = Table(
     "msilo_usage",
     _own,
@@ -192,6 +199,8 @@ _SECOND = (
 _THIRD = (
     # msilo_owner_idx finds the same rows, and each index is a page more to write for each message
     "DROP INDEX IF EXISTS silo_account_idx",
+    """CREATE TABLE msilo_hold (
+        kind TEXT NOT NULL, name TEXT NOT NULL, since INTEGER NOT NULL, PRIMARY KEY (kind, name)) WITHOUT ROWID""",
     """CREATE TABLE msilo_usage (
         username TEXT NOT NULL, domain TEXT NOT NULL, messages INTEGER NOT NULL, bytes INTEGER NOT NULL,
         PRIMARY KEY (username, domain)) WITHOUT ROWID""",

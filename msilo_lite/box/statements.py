@@ -15,7 +15,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 
 from .delivery import WAITING, State
 from .rows import FRESH, box
-from .schema import Names, contact, counter, daemon, ledger, recipient, silo_table, usage, wish
+from .schema import Names, contact, counter, daemon, hold, ledger, recipient, silo_table, usage, wish
 
 _P = sa.bindparam
 
@@ -105,6 +105,8 @@ class Statements:
             .values(exp_time=sa.func.min(silo.c.exp_time + _P("by"), _P("last")))
         )
         self.highest_box = _sql(sa.select(sa.func.coalesce(sa.func.max(silo.c.id), _n(0))))
+        self.count = _sql(sa.select(sa.func.count()).select_from(silo))
+        self.oldest = _sql(sa.select(silo.c.inc_time).order_by(silo.c.id).limit(_n(1)).offset(_n(0)))
         self.highest_silo = _used(silo, "id")
 
     def _for_ledger(self) -> None:
@@ -155,6 +157,8 @@ class Statements:
         self.prune = _sql(
             sa.delete(ledger).where(ledger.c.id.in_(old.limit(_P("most")).offset(_n(0)).scalar_subquery()))
         )
+        ended = sa.select(ledger.c.settled).where(ledger.c.settled.is_not(None)).order_by(ledger.c.settled.desc())
+        self.nth_newest = _sql(ended.limit(_n(1)).offset(_P("rows")))
         self.highest_ledger = _used(ledger, "id")
         self.highest_kept = _sql(
             sa.select(sa.func.coalesce(sa.func.max(ledger.c.silo_id), _n(0))).where(ledger.c.silo_id.is_not(None))
@@ -180,6 +184,8 @@ class Statements:
         self.wishes = _sql(sa.select(wish).where(wish.c.done == _n(0)).order_by(wish.c.id))
         self.grant = _sql(sa.update(wish).where(wish.c.id == _P("row")).values(result=_P("text"), done=_n(1)))
         self.forget_wishes = _sql(sa.delete(wish).where(wish.c.done == _n(1), wish.c.asked < _P("before")))
+        self.counters = _sql(sa.select(counter.c.name, counter.c.value))
+        self.holds = _sql(sa.select(hold))
         self.tell = _sql(_replace(daemon, "name"))
         self.told = _sql(sa.select(daemon.c.value).where(daemon.c.name == _P("name")))
 

@@ -18,14 +18,17 @@ from ..errors import StoreError
 from ..points import reach
 from ..sip.address import Aor
 from . import usage
+from .archive import Archive
 from .delivery import WAITING, State
 from .engine import atomic, connect, empty_log, migrate, open_engine, translated
 from .ground import opening
+from .holds import Hold
 from .message import Contact, Message, Recipient, Settled, Turn, Waiting, Wish
 from .repair import Repair
 from .rows import (
     contact_of,
     contact_row,
+    hold_of,
     ledger_row,
     new_msilo_ids,
     recipient_of,
@@ -60,6 +63,7 @@ class Store:
             usage.keep(self._c, self._names, wanted=counted, only_more=not served)
             self._c.execute("SELECT count(*) FROM sqlite_master")  # opens the log
             self.repair = Repair(self._c, self._sql, file)
+            self.archive = Archive(self._c, self._sql)
         self._c.row_factory = sqlite3.Row
         self._seen = -1
         self._remains = False
@@ -107,7 +111,7 @@ class Store:
         if turn.settled:
             self._settle(turn.settled)
         self._write_rest(turn)
-        self._count({**turn.counters, **_earned(turn, len(fresh), repeats)})
+        self._count({**turn.counters, **turn.earned(len(fresh), repeats)})
         return fresh
 
     def _insert(self, turn: Turn) -> tuple[frozenset[bytes], int]:
@@ -200,6 +204,7 @@ class Store:
         self._each(self._sql.drop_contact, ended)
         self._each(self._sql.keep_contact, [contact_row(c) for c in turn.contacts.values() if c])
         self._each(self._sql.ask, turn.asked)
+        self._each(self._sql.tell, [{"name": name, "value": value} for name, value in turn.told.items()])
         granted = [{"row": number, "text": json.dumps(result)} for number, result in turn.wishes.items()]
         self._each(self._sql.grant, granted)
 
@@ -349,6 +354,11 @@ class Store:
         with translated("cannot read"):
             return [wish_of(row) for row in self._run(self._sql.wishes)]
 
+    def holds(self) -> list[Hold]:
+        """What the operator holds back."""
+        with translated("cannot read"):
+            return [hold_of(row) for row in self._run(self._sql.holds)]
+
     # -- upkeep ------------------------------------------------------------------------------------------------------
     def recover(self) -> list[Aor]:
         """After a start: what was under way waits again. Returns the owners it belongs to."""
@@ -357,23 +367,6 @@ class Store:
             if found:
                 self._run(self._sql.recover, why="the daemon stopped before the answer came")
             return found
-
-    def forget_purged(self, keys: list[bytes]) -> None:
-        """Let messages that the operator took out be taken again: a backup puts them back."""
-        with translated("cannot write"), atomic(self._c):
-            self._each(self._sql.forget_purged, [{"key": key} for key in keys])
-
-    def close_vanished(self, now: int) -> int:
-        """End the ledger of messages that another program took out of the box; returns how many. Reads all."""
-        with translated("cannot write"):
-            return self._run(self._sql.close_vanished, at=now, why="taken out by another program").rowcount
-
-    def prune(self, before: int, most: int) -> int:
-        """Forget history and finished wishes older than `before`; returns how many rows of history went."""
-        with translated("cannot prune"):
-            gone = self._run(self._sql.prune, before=before, most=most).rowcount
-            self._run(self._sql.forget_wishes, before=before)
-            return gone
 
     def scrub(self) -> None:
         """Leave nothing readable of what was taken out of the box; does nothing where nothing was."""
@@ -385,12 +378,11 @@ class Store:
         with translated("cannot write"):
             self._run(self._sql.tell, name=name, value=value)
 
+    def recent(self) -> dict[str, Any]:
+        """What an earlier daemon told of what happened last."""
+        with translated("cannot read"):
+            return dict(json.loads(self._one(self._sql.told, name="recent") or "{}"))
+
     def close(self) -> None:
         """Give the file back."""
         self._c.close()
-
-
-def _earned(turn: Turn, fresh: int, repeats: int) -> dict[str, int]:
-    """Counters that only the commit itself can know."""
-    known = {"stored_messages": fresh, "duplicate_messages": repeats}
-    return {name: by + turn.counters.get(name, 0) for name, by in known.items() if by}

@@ -13,14 +13,14 @@ import typer
 
 from .. import __version__
 from ..errors import BadRequest, ConfigError, MsiloError, NotFound
-from . import account, commands, intake, options, running
+from . import account, intake, keeping, looking, options, running, steering
 from .options import AsJson, Chosen, ConfigFile, DbUrl, loaded_from
 
 FAILED, USAGE, NOT_FOUND = 1, 2, 3
 app = typer.Typer(
     name="msilo-lite",
     help="An offline store for SIP MESSAGE requests: keeps them while a phone is off, sends them when it registers.",
-    epilog="Exit codes: 0 done · 1 failed · 2 wrong usage or configuration · 3 not found.",
+    epilog="Exit codes: 0 done · 1 failed · 2 wrong usage or configuration · 3 not found · 130 interrupted.",
     no_args_is_help=True,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -29,8 +29,10 @@ app = typer.Typer(
 config_app = typer.Typer(help="Look at the configuration.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
 
-app.add_typer(commands.app)
+app.add_typer(looking.app)
+app.add_typer(steering.app)
 app.add_typer(intake.app)
+app.add_typer(keeping.app)
 app.add_typer(running.app)
 app.add_typer(account.app)
 
@@ -82,6 +84,10 @@ def serve(
     clean_period: Annotated[int | None, typer.Option(help="Runs of the cleaner between two purges of history.")] = None,
     history_time: Annotated[int | None, typer.Option(help="Seconds for which history is kept.")] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
+    log_format: Annotated[str | None, typer.Option(help="auto, human or json.")] = None,
+    http_listen: Annotated[
+        str | None, typer.Option(help="Where health and metrics are: PORT, or HOST:PORT.", show_default=False)
+    ] = None,
     no_supervise: Annotated[
         bool, typer.Option("--no-supervise", help="Do not start it again when it dies: systemd or the like does.")
     ] = False,
@@ -104,6 +110,8 @@ def serve(
         clean_period=clean_period,
         history_time=history_time,
         log_level=log_level,
+        log_format=log_format,
+        http_listen=http_listen,
     )
     from ..serving import serve as run
     from .views import complain

@@ -21,7 +21,8 @@ from ..outbound.bindings import USUAL_CONTACT
 from ..settings.config import Config
 from ..settings.terms import dress_of
 from ..sip.address import Aor
-from .records import Progress
+from .choice import Choice
+from .deeds import Progress, selected
 from .transfer import Fit, Moved, exported, imported
 from .words import when as in_words
 
@@ -94,10 +95,11 @@ def when(text: str, zone: str) -> int:
     return due
 
 
-def exported_to(config: Config, owner: Aor | None, output: Path | None, progress: Progress) -> int:
+def exported_to(config: Config, choice: Choice, output: Path | None, progress: Progress) -> int:
     """Write what waits as JSON Lines to a new file of this user alone, or to standard output; returns how many."""
+    wanted = None if choice.coarse and choice.before is None else selected(config, [], choice)
     with closing(Inbox(config.db_file, config.names)) as inbox:
-        total = inbox.count(owner)
+        total = inbox.count(choice.owner) if wanted is None else len(wanted)
     try:
         number = 1 if output is None else os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
@@ -105,7 +107,7 @@ def exported_to(config: Config, owner: Aor | None, output: Path | None, progress
     except OSError as error:
         raise MsiloError(f"cannot write {output}: {error.strerror}") from error
     try:
-        return _export(config, owner, number, total, progress)
+        return _export(config, choice, wanted, number, total, progress)
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -114,7 +116,9 @@ def exported_to(config: Config, owner: Aor | None, output: Path | None, progress
         raise MsiloError(f"cannot write {output or 'the output'}: {error.strerror}") from error
 
 
-def _export(config: Config, owner: Aor | None, number: int, total: int, progress: Progress) -> int:
+def _export(
+    config: Config, choice: Choice, wanted: list[int] | None, number: int, total: int, progress: Progress
+) -> int:
     """Write the lines to an open file, which is closed unless it is standard output; returns how many."""
     count = 0
     sys.stdout.flush()
@@ -122,7 +126,7 @@ def _export(config: Config, owner: Aor | None, number: int, total: int, progress
         open(number, "w", encoding="utf-8", closefd=number != 1) as file,
         progress(total, "exporting") as update,
     ):
-        for count, record in enumerate(exported(config.db_file, config.names, owner), 1):
+        for count, record in enumerate(exported(config.db_file, config.names, choice.owner, wanted), 1):
             file.write(json.dumps(record) + "\n")
             update(count)
     return count

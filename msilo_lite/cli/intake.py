@@ -9,7 +9,20 @@ from typing import Annotated
 import typer
 
 from ..errors import ConfigError
-from .options import AsJson, Chosen, ConfigFile, DbUrl, OwnerArg, WithDefault, aor, loaded_from
+from .options import (
+    AsJson,
+    Chosen,
+    ConfigFile,
+    DbUrl,
+    InState,
+    OlderThan,
+    OwnerArg,
+    To,
+    WithDefault,
+    choice_of,
+    loaded_from,
+)
+from .options import From as OnlyFrom
 
 app = typer.Typer()
 remind_app = typer.Typer(
@@ -92,7 +105,7 @@ def remind_list(
     from . import views
     from .records import reminders
 
-    records = reminders(loaded_from(config, chosen, db_url=db_url).config, None if owner is None else aor(owner))
+    records = reminders(loaded_from(config, chosen, db_url=db_url).config, choice_of(owner, None, None, None))
     if json:
         views.json_list(records)
     else:
@@ -107,7 +120,8 @@ def remind_cancel(
     chosen: Chosen = None,
 ) -> None:
     """Take reminders out of the box."""
-    from .records import purging, reminder_ids
+    from .deeds import purging
+    from .records import reminder_ids
     from .views import counted, say
 
     settings = loaded_from(config, chosen, db_url=db_url).config
@@ -117,7 +131,10 @@ def remind_cancel(
 
 @app.command("export", epilog="Example: msilo-lite export --to bob@home.lan --output bob.jsonl")
 def export(
-    to: Annotated[str | None, typer.Option(help="Only messages for this user.", show_default=False)] = None,
+    to: To = None,
+    from_: OnlyFrom = None,
+    state: InState = None,
+    older_than: OlderThan = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write there, readable by you alone.")
     ] = None,
@@ -130,7 +147,7 @@ def export(
     from .views import counted, progress, say
 
     settings = loaded_from(config, chosen, db_url=db_url).config
-    count = exported_to(settings, aor(to) if to else None, output, progress)
+    count = exported_to(settings, choice_of(to, from_, state, older_than), output, progress)
     if output:
         say(f"Exported {counted(count)} to {output}.")
 

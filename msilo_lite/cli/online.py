@@ -24,6 +24,8 @@ from .verdicts import FINE, WARNING, WRONG, Asked, Finding
 
 LONG_BODIES = (1100, 3000)
 "Bytes of the texts that measure what a PBX carries: more than an Asterisk does, more than one Ethernet frame."
+USERS = 1000
+"Users with mail among whom one of the PBX's domain is looked for."
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +162,7 @@ def _wake_up(
     if config.watch == "off":
         yield from verdicts.about_silence(asked, _has_heard(config))
         return
-    waiting = inbox.owners() if inbox else ()
+    waiting = inbox.owners(USERS)[0] if inbox else []
     user = how.loop or next((owner.user for owner, _ in waiting if owner.host == enquiry.domain), None)
     with how.doing(f"asking {enquiry.pbx} to tell who is back"):
         asked.append(enquiry.subscribe(config.watch, user or NOBODY))

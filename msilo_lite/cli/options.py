@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 if TYPE_CHECKING:
     from ..settings.sources import Loaded
     from ..sip.address import Aor
+    from .choice import Choice
 
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", "-c", help="Configuration file (TOML).", show_default=False)
@@ -93,6 +94,54 @@ OwnerArg = Annotated[
     str | None,
     typer.Argument(metavar="[USER]", help="Whose messages: bob@home.lan or sip:bob@home.lan.", show_default=False),
 ]
+
+
+To = Annotated[str | None, typer.Option("--to", metavar="USER", help="Only for this user.", show_default=False)]
+From = Annotated[
+    str | None,
+    typer.Option("--from", metavar="WHO", help="Only from this user, host or tel: URI.", show_default=False),
+]
+InState = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--state",
+        metavar="STATE",
+        help="Only in this state: pending, scheduled, held, sending, parked, handed-over; repeat for more.",
+        show_default=False,
+    ),
+]
+OlderThan = Annotated[
+    str | None,
+    typer.Option(
+        "--older-than", metavar="AGE", help="Only what arrived so long ago: 90m, 2h, 1d12h.", show_default=False
+    ),
+]
+Everything = Annotated[bool, typer.Option("--all", help="Every message of everybody.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say how many.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+Numbers = Annotated[
+    list[int] | None, typer.Argument(metavar="[ID]...", help="Ids that `list` shows.", show_default=False)
+]
+
+
+def choice_of(to: str | None, from_: str | None, state: list[str] | None, older_than: str | None) -> Choice:
+    """The filters of a command. Raises ConfigError and BadRequest."""
+    import time
+
+    from .choice import Choice, states_named
+    from .words import seconds_in
+
+    before = int(time.time()) - seconds_in(older_than, "--older-than") if older_than else None
+    sender = (from_ or "").strip().removeprefix("sip:").removeprefix("@")
+    return Choice(aor(to) if to else None, sender, states_named(state or []), before)
+
+
+def picked(command: str, numbers: list[int] | None, choice: Choice, *, everything: bool) -> None:
+    """Raises ConfigError unless ids, filters or --all say what is meant: one of them."""
+    from ..errors import ConfigError
+
+    if sum((bool(numbers), not choice.empty, everything)) != 1:
+        raise ConfigError(f"{command} takes ids, or filters such as --to USER, or --all: one of them")
 
 
 def loaded_from(file: Path | None, chosen: list[str] | None = None, **flags: Any) -> Loaded:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..box.delivery import State
+from ..box.holds import Hold, Holds
 from ..box.message import Contact, Recipient, Waiting
+from ..outbound.ways import contact_host
 from ..sip.address import Aor
 
 
@@ -19,6 +21,27 @@ class Surroundings:
     daemon_up: bool
     by_proxy: bool
     "Whether replays go through an outbound_proxy."
+    proxy_host: str = ""
+    "Its host."
+    holds: Holds = field(default_factory=Holds)
+    "What the operator holds back."
+
+
+def hold_on(item: Waiting, around: Surroundings, now: int) -> Hold | None:
+    """The hold that keeps a message from being sent, or None."""
+    if item.state is not State.PENDING or item.message.due > now or not around.holds.all:
+        return None
+    owner = item.message.owner
+    contact = around.contacts.get(owner)
+    host = around.proxy_host if around.by_proxy else contact_host(contact) if contact else ""
+    return around.holds.on(owner, host)
+
+
+def state_of(item: Waiting, around: Surroundings, now: int) -> str:
+    """The state of a message in the box, as the commands call it."""
+    if item.state is State.PENDING and item.message.due > now:
+        return "scheduled"
+    return "held" if hold_on(item, around, now) else state_name(item.state)
 
 
 def why(item: Waiting, around: Surroundings, now: int) -> str:
@@ -33,6 +56,8 @@ def why(item: Waiting, around: Surroundings, now: int) -> str:
         return f"parked: its content was refused ({item.reason}); `purge` takes it away"
     if item.state is State.HANDED:
         return "handed over, unconfirmed: the PBX has it and may bring it back; `retry` sends it again"
+    if hold := hold_on(item, around, now):
+        return f"held by the operator for {span(now - hold.since)}; `unhold {hold.option}` lets it go"
     if not around.daemon_up:
         return "no daemon is running; start `msilo-lite serve`"
     if item.state is State.SENDING:
@@ -56,6 +81,11 @@ def _away(item: Waiting, around: Surroundings, now: int) -> str:
             f"{owner} is registered for {span(contact.expires - now)} more; goes at the next REGISTER, or with `dump`"
         )
     return f"waits until {owner} registers"
+
+
+def state_name(state: State) -> str:
+    """A state as the commands spell it: what `purge` took away is purged."""
+    return {State.CANCELLED: "purged", State.HANDED: "handed over"}.get(state, state.name.lower())
 
 
 def span(seconds: int) -> str:

@@ -27,7 +27,7 @@ def health(
 ) -> None:
     """Ask the running daemon whether it takes messages: exit code 0 when it does, 1 when not."""
     from . import views
-    from .health import look
+    from .pulse import look
 
     settings = loaded_from(config, chosen, db_url=db_url).config
     try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
@@ -97,11 +97,15 @@ def _text(body: bytes) -> str | None:
         return None
 
 
-def exported(file: Path, names: Names, owner: Aor | None) -> Iterator[dict[str, Any]]:
-    """Every message of a box, oldest first."""
+def exported(
+    file: Path, names: Names, owner: Aor | None, wanted: Collection[int] | None = None
+) -> Iterator[dict[str, Any]]:
+    """Every message of a box, oldest first; `wanted`: those with these ids alone."""
+    chosen = None if wanted is None else frozenset(wanted)
     with closing(Inbox(file, names)) as inbox:
         for item in inbox.waiting(owner):
-            yield record(item)
+            if chosen is None or item.silo_id in chosen:
+                yield record(item)
 
 
 # -- in ----------------------------------------------------------------------------------------------------------------
@@ -117,7 +121,7 @@ def imported(source: Path, into: Store, fit: Fit, now: int, names: Names, update
         if not batch and problem is None:
             return moved
         good = [one for one in (_living(one, fit) for one in batch) if _fits(one, fit, now, moved)]
-        into.forget_purged([one.key for one in good])
+        into.archive.forget_purged([one.key for one in good])
         fresh = into.write(Turn(new=good), now) if good else frozenset[bytes]()
         moved.taken += len(fresh)
         moved.known += len(good) - len(fresh)

@@ -8,21 +8,21 @@ from __future__ import annotations
 import base64
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 from unicodedata import category
 from zoneinfo import ZoneInfo
 
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.live import Live
 from rich.markup import escape
 from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
-
-from ..box.delivery import State
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -32,10 +32,14 @@ NAME_WIDTH = 24
 "Characters of a name in a list; `show` has the whole."
 COLUMNS = {"id": 0, "to": 0, "from": 80, "state": 70, "age": 90, "bytes": 110, "tries": 110}
 "Columns of the list, and how wide a terminal must be to show them; `why` is always there."
+SPEAK = 5.0
+"Seconds between two lines of a long command where no terminal shows a bar."
+EVENT_COLOURS = {"stored": "green", "woken": "blue", "missed": "yellow", "refused": "yellow", "error": "bold red"}
 LEVELS = {"ok": "green", "warning": "yellow", "wrong": "bold red"}
 COLOURS = {
     "pending": "yellow",
     "scheduled": "blue",
+    "held": "bold magenta",
     "sending": "cyan",
     "parked": "magenta",
     "handed over": "cyan",
@@ -289,6 +293,73 @@ def serving(listening: Iterable[str], file: str, details: Mapping[str, str], nex
     sys.stdout.flush()
 
 
+def held(records: Iterable[Mapping[str, Any]]) -> None:
+    """The holds in force."""
+    found = list(records)
+    if out.is_terminal and not found:
+        out.print("Nothing is held.")
+    for one in found:
+        option = "--all" if one["kind"] == "all" else f"--{'to' if one['kind'] == 'user' else 'peer'} {one['name']}"
+        if out.is_terminal:
+            out.print(f"[bold magenta]{escape(clean(option))}[/]  held for {one['for']}, since {one['since']}")
+        else:
+            sys.stdout.write("\t".join(map(clean, (one["kind"], one["name"], one["since"]))) + "\n")
+
+
+def show(picture: RenderableType) -> None:
+    """A picture that somebody made, on a terminal."""
+    out.print(picture, soft_wrap=False)
+
+
+@contextmanager
+def screen() -> Iterator[Callable[[RenderableType], None]]:
+    """The whole terminal, for a picture that changes; what stood there before comes back at the end."""
+    with Live(console=out, screen=True, auto_refresh=False, vertical_overflow="crop") as live:
+        yield lambda picture: live.update(picture, refresh=True)
+
+
+def events(records: Iterable[Mapping[str, Any]]) -> None:
+    """What `tail` tells, a line each, at once."""
+    for one in records:
+        when = datetime.fromisoformat(one["at"]).astimezone()
+        about = str(one.get("to") or one.get("peer") or one.get("name") or one.get("what") or "")
+        if out.is_terminal:
+            name = f"[{COLOURS.get(one['event'], EVENT_COLOURS.get(one['event'], 'white'))}]{one['event']:<11}[/]"
+            words = f"[dim]{when:%H:%M:%S}[/]  {name}  {escape(clean(about))}  {escape(clean(_event_words(one)))}"
+            out.print(words)
+        else:
+            cells = (one["at"], one["event"], about, _event_words(one))
+            sys.stdout.write("\t".join(map(clean, cells)) + "\n")
+            sys.stdout.flush()
+
+
+def json_lines(records: Iterable[Mapping[str, Any]]) -> None:
+    """NDJSON: a record a line, each written out at once."""
+    for record in records:
+        sys.stdout.write(_json(record) + "\n")
+        sys.stdout.flush()
+
+
+def _event_words(one: Mapping[str, Any]) -> str:
+    """The rest of an event, on one line."""
+    number = f"#{one['id']} " if one.get("id") else ""
+    event = one["event"]
+    if event == "stored":
+        return f"{number}from {one['from']}, {one['size']} bytes"
+    if event == "sending":
+        return f"{number}attempt {one['attempts']}"
+    if event == "woken":
+        return f"by {one['by']}"
+    if event == "refused":
+        return f"{one['code']} {one['reason']}"
+    if event == "error":
+        return str(one["words"])
+    if event == "skipped":
+        return f"{one['number']} more happened than were kept"
+    tries = f"after {counted(one['attempts'], 'attempt')}" if one.get("attempts") else ""
+    return number + ", ".join(filter(None, (one.get("reason"), tries)))
+
+
 @contextmanager
 def doing(text: str) -> Iterator[None]:
     """What is being waited for, on a terminal; silence elsewhere."""
@@ -301,7 +372,7 @@ def doing(text: str) -> Iterator[None]:
 
 @contextmanager
 def progress(total: int | None, text: str) -> Iterator[Any]:
-    """A bar on a terminal, silence elsewhere; yields a function that takes how many are done."""
+    """A bar on a terminal, a plain line elsewhere where it takes long; yields a function of how many are done."""
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -311,15 +382,19 @@ def progress(total: int | None, text: str) -> Iterator[Any]:
     )
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
         task = bar.add_task(text, total=total)
-        yield lambda done: bar.update(task, completed=done)
+        spoken = time.monotonic()
+
+        def update(done: int) -> None:
+            nonlocal spoken
+            bar.update(task, completed=done)
+            if not err.is_terminal and time.monotonic() - spoken >= SPEAK:
+                spoken = time.monotonic()
+                complain(f"{text}: {done}{f' of {total}' if total else ''}")
+
+        yield update
 
 
 def story(who: str, text: str) -> None:
     """A line of the demo."""
     colours = {"alice": "magenta", "bob": "blue", "silo": "green"}
     out.print(f"[bold {colours.get(who, 'white')}]{who:>6}[/]  {escape(text)}")
-
-
-def state_name(state: State) -> str:
-    """A state as the commands spell it: what `purge` took away is purged."""
-    return {State.CANCELLED: "purged", State.HANDED: "handed over"}.get(state, state.name.lower())

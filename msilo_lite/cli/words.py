@@ -11,6 +11,7 @@ import re
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 
 from ..box import due
+from ..errors import ConfigError
 
 EXAMPLES = "write for example: tomorrow 9:00, monday 8am, next friday 17:00, july 15 noon, in 2 hours, or +90m"
 "Words that work, as the end of a refusal."
@@ -42,6 +43,17 @@ _HOURS = r"(?:[01]?[0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9])?|(?:0?[1-9]|1[0-2])(?
 _CLOCK = rf"(?:at )?(?P<clock>{_HOURS}|noon|midnight)(?: ?(?P<zone>{'|'.join(ZONES)}|[+-][01][0-9]:?[0-5][0-9]))?"
 _AFTER = re.compile(rf"in (?P<ahead>{_SPAN})|(?P<later>{_SPAN}) from now|(?P<ago>{_SPAN}) ago")
 _AT = re.compile(rf"(?:(?P<before>{_DAY}) )?{_CLOCK}(?: (?P<behind>{_DAY}))?|(?P<lone>{_DAY})")
+
+
+def seconds_in(text: str, option: str) -> int:
+    """The length of a span such as 90m or 1d12h. Raises ConfigError that names the option."""
+    try:
+        length = due.exact(f"+{text.strip().removeprefix('+')}", 0, None)
+    except ValueError:
+        length = None
+    if length is None:
+        raise ConfigError(f"{option}: {due.shown(text)} is no length of time; write for example 90m, 2h, 1d12h")
+    return length
 
 
 def when(text: str, now: int, zone: tzinfo | None) -> int:

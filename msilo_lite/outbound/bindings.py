@@ -64,6 +64,11 @@ class Bindings:
         """Everybody who has a binding."""
         return list(self._of)
 
+    def of_all(self, now: float) -> dict[Aor, Contact]:
+        """The newest living binding of everybody who has one."""
+        found = {owner: self.newest(owner, now) for owner in self._of}
+        return {owner: one for owner, one in found.items() if one}
+
     def newest(self, aor: Aor, now: float) -> Contact | None:
         """The binding set last that is alive and takes MESSAGE."""
         mine = self._of.get(aor)

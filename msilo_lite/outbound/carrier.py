@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 import secrets
 from collections.abc import Callable
 
 from ..box.recorder import Recorder
 from ..errors import SipError
 from ..points import reach
+from ..seeing.logs import logger
 from ..sip.address import next_hop, next_host
 from ..sip.asker import Asker
 from .compose import Dress, replay
 from .lanes import Send
 from .replay import Replay
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 
 class Carrier:
@@ -46,10 +46,10 @@ class Carrier:
             try:
                 self._send(send)
             except SipError as error:
-                log.info("%s cannot be sent: %s", send.item.msilo_id, error)
+                log.info("message.not_sent", message=send.item.msilo_id, error=str(error))
                 waiting += self._lanes.failed(send.token, error, int(self._clock()))
             except Exception as error:  # our fault: this message stays, the others go
-                log.exception("%s failed inside the silo", send.item.msilo_id)
+                log.exception("message.broken", message=send.item.msilo_id)
                 wrong = SipError(f"internal error ({type(error).__name__})", permanent=True)
                 waiting += self._lanes.failed(send.token, wrong, int(self._clock()))
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 
 from ..errors import SipError
 from ..reception import Stored
+from ..seeing.logs import logger
+from ..sip.address import named_in
 from ..sip.asker import Asker
 from ..sip.wire import Answer, Outgoing
 from .hook import Hook
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 FIRST_TOKEN = 2**40
 "Tokens above are those of notices; replays have smaller ones."
@@ -47,7 +48,7 @@ class Courier:
         except SipError as error:
             self.ended(self._token, Answer(503, str(error), local=True))
         except Exception as error:  # our fault: the message is safe, only its notice is not
-            log.exception("a notice failed inside the silo")
+            log.exception("notice.broken")
             self.ended(self._token, Answer(500, type(error).__name__, local=True))
 
     def ended(self, token: int, answer: Answer) -> bool:
@@ -59,5 +60,5 @@ class Courier:
             done = 200 <= answer.code < 300
             self._count("sent_notices" if done else "failed_notices")
             if not done:
-                log.info("the notice to %s failed: %s %s", notice.target, answer.code, answer.reason)
+                log.info("notice.failed", to=named_in(notice.target), code=answer.code, reason=answer.reason)
         return True

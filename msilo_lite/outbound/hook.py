@@ -6,7 +6,6 @@ It never delays the 202: it starts after the commit, in a process of its own, an
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import signal
 import subprocess
@@ -14,8 +13,9 @@ import time
 from collections import deque
 
 from ..box.message import Message
+from ..seeing.logs import logger
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 MOST = 4
 "Commands that run at once."
@@ -46,7 +46,7 @@ class Hook:
         now = time.monotonic()
         for child, since in self._running:
             if child.poll() is None and now - since > SECONDS:
-                log.warning("store_hook took longer than %d s and was ended", SECONDS)
+                log.warning("hook.ended", seconds=SECONDS)
                 _end(child)
         self._running = [(child, since) for child, since in self._running if child.poll() is None]
         while self._waiting and len(self._running) < MOST:
@@ -69,7 +69,7 @@ class Hook:
                 self.command, stdin=quiet, stdout=quiet, env={**rest, **safe}, start_new_session=True
             )
         except (OSError, ValueError) as error:
-            log.error("store_hook cannot be started: %s", error)
+            log.error("hook.not_started", error=str(error))
             return
         self._running.append((child, now))
 

@@ -5,13 +5,13 @@ Everything is decided in `extension` and `watch`; here requests are sent and the
 
 from __future__ import annotations
 
-import logging
 import secrets
 import socket
 
 from ..box.store import Store
 from ..errors import SipError
 from ..outbound.compose import hidden_route
+from ..seeing.logs import logger
 from ..settings.config import Config
 from ..sip.address import Aor, Endpoint, next_host, parse_uri, remote_of
 from ..sip.asker import Asker
@@ -19,7 +19,7 @@ from ..sip.wire import Answer, Outgoing, Request
 from .extension import Extension
 from .watch import Watches
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 TICK = 1.0
 "Seconds between two looks at what is due, and at who has mail."
@@ -124,7 +124,10 @@ class Liaison:
             before = self._extension.words
             self._extension.answered(answer, now)
             if self._extension.words != before:
-                log.log(logging.INFO if self._extension.until else logging.WARNING, "%s", self._extension.words)
+                if self._extension.until:
+                    log.info("pbx.registered", words=self._extension.words)
+                else:
+                    log.warning("pbx.not_registered", words=self._extension.words)
             return True
         return bool(self._watches and self._watches.answered(token, answer, now))
 
@@ -147,6 +150,11 @@ class Liaison:
         for token, request in self._watches.leave(now) if self._watches else ():
             self._send(token, request, now)
         return bool(self._last or (self._watches and self._watches.leaving))
+
+    @property
+    def registered(self) -> bool | None:
+        """Whether the PBX takes our registration; None where there is none to be taken."""
+        return bool(self._extension.until) if self._extension else None
 
     def facts(self) -> dict[str, object]:
         """For `status`."""

@@ -24,6 +24,7 @@ from .limits import Limits
 from .pacing import Pacing
 from .parameters import Parameters, sip_uri
 from .transports import Transports
+from .watching import Watching
 
 APP = "msilo-lite"
 Listed = Annotated[tuple[str, ...], NoDecode]
@@ -99,7 +100,7 @@ class Peer(BaseModel):
         return f"{self.address}{f' with {words}' if words else ''}"
 
 
-class Config(Limits, Access, Pacing, Transports, Parameters):
+class Config(Watching, Limits, Access, Pacing, Transports, Parameters):
     """All settings: those of msilo, and ours."""
 
     model_config = ConfigDict(hide_input_in_errors=True)  # it may be a password

@@ -224,6 +224,15 @@ def aor_in(uri: str) -> Aor | None:
     return aor_of(parse_uri(uri))
 
 
+def named_in(uri: str) -> str:
+    """Whom a URI names, for a log: user and host without a password or parameters; a dash for nobody."""
+    try:
+        found = aor_of(parse_uri(uri))
+    except BadRequest:
+        found = None
+    return str(found) if found else "-"
+
+
 def same_uri(a: str, b: str) -> bool:
     """RFC 3261 19.1.4: host without case, user with case, escapes decoded, parameters of both sides equal."""
     left, right = parse_uri(a), parse_uri(b)

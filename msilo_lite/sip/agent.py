@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import logging
 import os
 from functools import lru_cache
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import BadRequest, ConfigError, SipError
+from ..seeing.logs import logger
 from .address import Endpoint, Remote, parse_address, remote_of
 from .binding import load_binding, log_writer
 from .pjsip import (
@@ -40,7 +40,7 @@ from .wire import Answer, Incoming, Outgoing, octets
 if TYPE_CHECKING:  # asyncio and ssl cost 60 ms, which UDP alone need not wait for
     from .doorway import Doorway
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 OURS = frozenset({b"MESSAGE", b"REGISTER", b"OPTIONS", b"NOTIFY"})
 "Methods handed to the listener."
@@ -226,7 +226,7 @@ class Agent:
                 ours = True
             return int(ours)
         except Exception:  # the one broad catch of this thread of control
-            log.exception("a request failed inside the edge")
+            log.exception("request.broken", where="edge")
             return self._apologize(rdata) if ours else 0
 
     def _hand_over(self, raw: bytes, peer: tuple[str, int, str, bool], handle: int) -> None:
@@ -234,7 +234,7 @@ class Agent:
             host, port, transport, verified = peer
             self._listener.received(Incoming(raw, host, port, handle, transport, verified))
         except Exception:
-            log.exception("a request failed inside the daemon")
+            log.exception("request.broken", where="daemon")
             self.answer(handle, 500)
 
     def _clone(self, rdata: int) -> int:
@@ -256,7 +256,7 @@ class Agent:
 
     def _on_dropped(self, transport: int, what: bytes, why: str) -> None:
         self._listener.dropped("malformed")
-        log.warning("dropped %d bytes that PJSIP cannot parse: %s", len(what), why)
+        log.warning("request.malformed", size=len(what), why=why)
         if self._doorway:
             self._doorway.dropped(transport, what, why)
 
@@ -286,7 +286,7 @@ class Agent:
         else:
             failed = self._api.pjsip_endpt_respond_stateless(self._endpt, rdata, status, None, None, None)
         if failed:
-            log.warning("an answer %d could not be sent: %s", status, self._api.why(failed))
+            log.warning("answer.not_sent", code=status, error=self._api.why(failed))
 
     # -- out ---------------------------------------------------------------------------------------------------------
     def send(self, token: int, message: Outgoing) -> None:
@@ -351,7 +351,7 @@ class Agent:
             else:
                 self._listener.answered(token, answer)
         except Exception:
-            log.exception("the end of a transaction failed inside the edge")
+            log.exception("transaction.broken")
             self._listener.answered(token, Answer(500, "internal error", local=True))
 
     def reload(self, door: DoorTerms) -> None:

@@ -6,8 +6,9 @@ import logging
 from typing import Any
 
 from ..errors import SipError
+from ..seeing.logs import logger
 
-pjsip_log = logging.getLogger("msilo_lite.pjsip")
+log = logger(__name__)
 
 
 def load_binding() -> tuple[Any, Any]:
@@ -29,6 +30,7 @@ def log_writer(pj: Any) -> Any:
     class Writer(pj.LogWriter):  # type: ignore[misc]
         def write(self, entry: Any) -> None:
             levels = {1: logging.ERROR, 2: logging.WARNING, 3: logging.INFO}
-            pjsip_log.log(levels.get(entry.level, logging.DEBUG), "%s", entry.msg.partition("\n")[0].strip())
+            said = entry.msg.partition("\n")[0].strip()
+            log.log(levels.get(entry.level, logging.DEBUG), "pjsip.said", words=said)
 
     return Writer()

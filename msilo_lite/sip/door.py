@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
-import logging
 import secrets
 import socket
 import threading
@@ -24,6 +23,7 @@ from dataclasses import replace
 from functools import partial
 
 from ..errors import ConfigError, SipError
+from ..seeing.logs import logger
 from .address import Endpoint, Remote
 from .certificates import load, signature
 from .connection import SCRATCH, Connection, plain_host
@@ -33,7 +33,7 @@ from .outward import Outward
 from .sockets import HANDSHAKE, connect, link_socket, listen_all, room_for, words_of
 from .threshold import DoorTerms, TlsFiles
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 MESSAGE = 60.0
 "Seconds in which a message that has begun must have come whole."
@@ -139,7 +139,7 @@ class Door:
         try:
             asyncio.run(self._serve())
         except Exception:  # the one broad catch of this thread of control
-            log.exception("the door has failed")
+            log.exception("door.failed")
         finally:
             self._ready.set()
 
@@ -183,7 +183,7 @@ class Door:
                 sock, address = await loop.sock_accept(listener)
             except OSError as error:  # no descriptor is left
                 self.count("accept_errors")
-                log.warning("a connection to %s cannot be taken: %s", endpoint, error.strerror)
+                log.warning("door.full", listener=str(endpoint), error=error.strerror)
                 self._give_way()
                 await asyncio.sleep(0.1)
                 continue
@@ -208,7 +208,7 @@ class Door:
         except OSError as error:  # ssl.SSLError and time-outs are some; asyncio has closed the socket
             self._clients.pop(connection, None)
             self.count("tls_failures")
-            log.info("%s: no TLS with us: %s", connection.host, words_of(error))
+            log.info("tls.refused", peer=connection.host, error=words_of(error))
 
     def _give_way(self) -> None:
         """One client has to go: of those who hold most places, the one that was silent for the longest time."""
@@ -304,7 +304,7 @@ class Door:
                     looked = self._clock()
                     self._look_at_files()
             except Exception:  # the next look may go better
-                log.exception("a look at what takes too long failed in the door")
+                log.exception("door.broken", where="sweep")
 
     def _sweep_clients(self) -> None:
         now = self._clock()
@@ -323,10 +323,10 @@ class Door:
             self.reload(self._terms.tls)
         except ConfigError as error:  # also while one of two files is written already
             if str(error) != self._complaint:
-                log.warning("new certificates are not taken, the old ones stay: %s", error)
+                log.warning("tls.not_taken", error=str(error), words="the old certificates stay")
             self._complaint = str(error)
         else:
-            log.info("new certificates are in use")
+            log.info("tls.renewed")
 
 
 def _hang_up(sock: socket.socket) -> None:
@@ -345,7 +345,7 @@ class _Link(asyncio.DatagramProtocol):
         try:
             self._door.heard(data)
         except Exception:
-            log.exception("a datagram of PJSIP's failed in the door")
+            log.exception("door.broken", where="datagram")
 
     def error_received(self, exc: Exception) -> None:
         """PJSIP is not there (yet, or any more)."""

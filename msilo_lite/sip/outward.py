@@ -9,16 +9,16 @@ place (RFC 5923, RFC 5626): a phone behind NAT has no other. Lives in the door's
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from ..seeing.logs import logger
 from .address import Remote
 from .connection import Connection
 from .framing import Head, Whole, answer, branch_of, shortened, with_first_via
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 PATIENCE = 40.0
 "Seconds after which nobody waits any more: PJSIP gives up after 32 (RFC 3261 17.1.2.2, Timer F)."
@@ -154,7 +154,7 @@ class Outward:
             words = f"{remote} cannot be reached: {error}"
         except Exception as error:  # a fault of ours must not leave requests waiting for ever
             words = f"{remote} cannot be reached: internal error ({type(error).__name__})"
-            log.exception("a connection to %s failed inside the door", remote)
+            log.exception("door.broken", where="connection", peer=str(remote))
         finally:
             del self._tasks[remote]
         usable = connection is not None and connection.usable

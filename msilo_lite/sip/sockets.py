@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import resource
 import socket
@@ -12,11 +11,12 @@ from collections.abc import Callable
 from ipaddress import ip_address
 
 from ..errors import SipError
+from ..seeing.logs import logger
 from .address import Endpoint, Remote
 from .connection import Connection
 from .outward import MOST
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 HANDSHAKE = 10.0
 "Seconds for a TLS handshake, and for a connection of ours to be made."
@@ -37,7 +37,7 @@ def room_for(clients: int) -> int:
     if soft != resource.RLIM_INFINITY and soft < most:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
     if most < clients + others:
-        log.warning("this system gives %d file descriptors, too few for tcp_clients = %d", hard, clients)
+        log.warning("door.few_descriptors", descriptors=hard, tcp_clients=clients)
     return min(clients, max(64, most - others))
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml  # type: ignore[import-untyped]
+import yaml
 
 from msilo_lite.cli.unit import SERVE
 from msilo_lite.settings.config import Config

@@ -185,6 +185,11 @@ class Serve:
     def log(self) -> str:
         return self._err.read_text(errors="replace")
 
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """The whole lines of the log about one event, the oldest first."""
+        lines = [line for line in self.log.splitlines(keepends=True) if line.startswith("{") and line.endswith("}\n")]
+        return [one for one in map(json.loads, lines) if one["event"] == name]
+
     @property
     def ready_line(self) -> str:
         lines = [line for line in self.out.splitlines(keepends=True) if line.startswith("ready ")]
@@ -338,11 +343,11 @@ class Peer:
         answer = self.ask(self.request("REGISTER", self.user, contact, "Expires: 600"))
         assert answer.code == 200, answer
 
-    def reply(self, request: Sip, code: int = 200, *more: str) -> None:
+    def reply(self, request: Sip, code: int = 200, *more: str, reason: str = "Reply") -> None:
         """Answer a request to where the last datagram came from."""
         echoed = [f"{name}: {request.headers[name]}" for name in ("via", "from", "to", "call-id", "cseq")]
         echoed[2] += f";tag={self.user}"
-        text = "\r\n".join([f"SIP/2.0 {code} Reply", *echoed, *more, "Content-Length: 0", "", ""])
+        text = "\r\n".join([f"SIP/2.0 {code} {reason}", *echoed, *more, "Content-Length: 0", "", ""])
         self._socket.sendto(text.encode("utf-8", "surrogateescape"), self._source)
 
     def challenge(self, request: Sip) -> None:

@@ -228,7 +228,8 @@ def test_a_file_that_is_deleted(tmp_path: Path, what: str, figures: Figures) -> 
         raw = alice.message("bob", "during")
         assert alice.ask(raw).code == 503
         assert alice.ask(alice.request("OPTIONS", "home")).code == 200
-        until(lambda: "deleted or moved away while the silo ran; senders get 503" in silo.log, 5, "the alarm")
+        until(lambda: silo.events("file.lost"), 5, "the alarm")
+        assert "deleted or moved away while the silo ran" in silo.events("file.lost")[0]["error"]
         (copy,) = tmp_path.glob("silo.sqlite.rescued-*")
         assert bodies(copy) == [b"before"]
         assert copy.stat().st_mode & 0o777 == 0o600
@@ -249,10 +250,10 @@ def test_a_file_that_is_moved_away_and_back(tmp_path: Path, figures: Figures) ->
         silo.file.rename(away)
         raw = alice.message("bob", "during")
         assert alice.ask(raw).code == 503
-        until(lambda: "senders get 503" in silo.log, 5, "the alarm")
+        until(lambda: silo.events("file.lost"), 5, "the alarm")
         away.rename(silo.file)
         accepted_again(alice, raw)
-        until(lambda: "is back at its place" in silo.log, 5, "the end of the alarm")
+        until(lambda: silo.events("file.back"), 5, "the end of the alarm")
         assert bodies(silo.file) == [b"before", b"during"]
         silo.stop()
     figures.add("bad days", survived=1, lost=0)
@@ -438,7 +439,7 @@ def test_a_clock_that_is_set_by_a_day_and_back(tmp_path: Path, first: int, figur
         next_try = "SELECT next_try FROM msilo_recipient WHERE username = 'carol'"
         for offset in (first, 0):
             set_clock(offset)
-            until(lambda: silo.log.count("the clock was set") == (1 if offset else 2), 5, "the jump noticed")  # noqa: B023
+            until(lambda: len(silo.events("clock.set")) == (1 if offset else 2), 5, "the jump noticed")  # noqa: B023
             until(lambda: abs(harness.query(silo.file, next_try)[0][0] - offset - time.time()) < 70, 5, "moved")  # noqa: B023
             assert alice.ask(alice.message("bob", f"at {offset}")).code == 202
             time.sleep(1.5)  # the cleaner has been by

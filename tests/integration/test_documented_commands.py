@@ -47,7 +47,7 @@ class Stage:
     def places(self) -> dict[str, str]:
         """What the pages call these, and where they are here."""
         folders = {name: f"{self.folder}{name}" for name in ("/etc/", "/var/lib/")}
-        return {**folders, "192.168.1.": "127.0.0.", ":5070": ":0"}
+        return {**folders, "192.168.1.": "127.0.0.", ":5070": ":0", "--http-listen 9464": "--http-listen 0"}
 
     def here(self, line: str) -> str:
         for name, place in self.places.items():

@@ -59,9 +59,11 @@ CREATE INDEX msilo_snd_idx ON silo (snd_time) WHERE snd_time > 0;
 CREATE INDEX msilo_owner_idx ON silo (username, domain COLLATE "NOCASE");
 """
 
-# What 0.3.0 changed. DO NOT EDIT once that is released.
+# What 0.3.0 changed. DO NOT EDIT once that is released; until then it grows with the migration.
 THIRD_CHANGE = """
 DROP INDEX silo_account_idx;
+CREATE TABLE msilo_hold (kind TEXT NOT NULL, name TEXT NOT NULL, since INTEGER NOT NULL, PRIMARY KEY (kind, name))
+    WITHOUT ROWID;
 CREATE TABLE msilo_usage (username TEXT NOT NULL, domain TEXT NOT NULL, messages INTEGER NOT NULL,
     bytes INTEGER NOT NULL, PRIMARY KEY (username, domain)) WITHOUT ROWID;
 ALTER TABLE msilo_ledger ADD COLUMN crashes INTEGER NOT NULL DEFAULT 0;

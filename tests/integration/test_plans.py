@@ -79,7 +79,7 @@ VERBS: dict[str, tuple[str, Verb]] = {
         lambda store, _: store.write(Turn(recipients={BOB: None}, contacts={(BOB, "sip:b@x"): None}), NOW),
     ),
     "recover": ("UPDATE msilo_ledger", lambda store, item: (store.write(Turn(claimed=[item]), NOW), store.recover())),
-    "prune history": ("DELETE FROM msilo_ledger", lambda store, _: store.prune(NOW, 10)),
+    "prune history": ("DELETE FROM msilo_ledger", lambda store, _: store.archive.prune(NOW, 10)),
 }
 """A name, the beginning of a statement that must be among those that ran, and what runs it."""
 SMALL = ("sqlite_sequence", "msilo_wish")

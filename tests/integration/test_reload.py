@@ -66,7 +66,7 @@ def test_a_peer_that_was_refused_is_served(kept: Kept, alice: Peer) -> None:
     kept.reload(f"trusted = {HERE}")
     until(lambda: code(alice) == 202, 5, "a 202 in place of the 403")
     assert kept.status()["trusted"] == ["127.0.0.0/8"]
-    assert kept.silo.log.count("WARNING") == 0
+    assert kept.silo.log == ""
     kept.reload(f"trusted = {ELSEWHERE}", "[[peer]]", 'address = "127.0.0.1"')
     until(lambda: kept.status()["trusted"] == ["192.0.2.1/32"], 5, "the next one in force")
     assert code(alice) == 202  # a peer is trusted as well
@@ -86,7 +86,9 @@ def test_a_peer_that_was_refused_is_served(kept: Kept, alice: Peer) -> None:
 def test_a_bad_file_changes_nothing_and_is_told(kept: Kept, alice: Peer, lines: tuple[str, ...], words: str) -> None:
     kept.reload(*lines)
     until(lambda: "old one stays in force" in kept.silo.log, 5, "a refusal in the log")
-    assert words in kept.silo.log
+    (said,) = kept.silo.events("configuration.refused")
+    assert said["level"] == "error"
+    assert words in said["error"]
     assert "Traceback" not in kept.silo.log
     assert code(alice) == 403  # trusted stands in the same file, and was fine
     assert words in kept.status()["configuration"]
@@ -108,7 +110,8 @@ def test_what_only_a_restart_can_change_is_named_and_stays(kept: Kept, alice: Pe
         stranger.bind(("127.0.0.2", 0))
         kept.reload(other)
         until(lambda: "only a restart" in kept.silo.log, 5, "a warning in the log")
-    assert "WARNING msilo_lite.service: db_table: changed" in kept.silo.log  # bind came as an option, which wins
+    (said,) = kept.silo.events("configuration.waits")
+    assert (said["level"], said["settings"]) == ("warning", ["db_table"])  # bind came as an option, which wins
     assert code(alice) == 202  # the rest is in force
     assert kept.status()["configuration"] == "db_table changed and waits for a restart"
     assert harness.query(kept.silo.file, "SELECT count(*) FROM silo") == [(1,)]
@@ -118,7 +121,7 @@ def test_an_option_wins_over_the_file_as_at_the_start(kept: Kept) -> None:
     options = ("--set", "max_messages=1")
     with serving(kept, "max_messages = 5", options=options) as silo, Peer("alice", silo.address) as alice:
         kept.reload("max_messages = 9", 'log_level = "info"')
-        until(lambda: "read again" in silo.log, 5, "word of the reload")
+        until(lambda: silo.events("configuration.taken"), 5, "word of the reload")
         assert [code(alice), code(alice)] == [202, 480]
 
 
@@ -127,13 +130,13 @@ def test_limits_and_the_log_level(kept: Kept) -> None:
         assert [code(alice), code(alice)] == [202, 480]
         senseless = alice.message("bob", "x").replace(b"Content-Length: 1", b"Content-Length: 9")
         assert alice.ask(senseless).code == 400
-        assert "refused 400" not in silo.log
+        assert not silo.events("request.refused")
         kept.reload("max_messages = 2", 'log_level = "info"', "expire_time = 60")
         until(lambda: code(alice) == 202, 5, "room for a second one")
         assert code(alice) == 480
         assert alice.ask(senseless.replace(b"branch=z9hG4bK", b"branch=z9hG4bKagain")).code == 400
-        assert "refused 400" in silo.log
-        assert "different now: log_level, expire_time, max_messages" in silo.log
+        assert 400 in [one["code"] for one in silo.events("request.refused")]
+        assert silo.events("configuration.taken")[0]["settings"] == ["log_level", "expire_time", "max_messages"]
         lives = harness.query(silo.file, "SELECT exp_time - inc_time FROM silo ORDER BY id")
         assert lives == [(259200,), (60,)]
 
@@ -151,7 +154,7 @@ def test_a_phone_under_way_is_not_disturbed(kept: Kept) -> None:
         bob.register()
         first = bob.receive()
         kept.reload("max_in_flight = 2", 'log_level = "info"')
-        until(lambda: "read again" in silo.log, 5, "word of the reload")
+        until(lambda: silo.events("configuration.taken"), 5, "word of the reload")
         bob.reply(first)
         rest = [one.body for one in bob.take(3)]
         assert rest == [b"number 1", b"number 2", b"number 3"]

@@ -136,7 +136,7 @@ def test_ids_never_come_back(store: Store, file: Path) -> None:
 def test_message_ids_of_forgotten_history_are_not_given_out_again(store: Store, file: Path) -> None:
     old = stored(store, "one", "two")
     store.write(delivered(*old), NOW)
-    assert store.prune(NOW + 1, 100) == 2
+    assert store.archive.prune(NOW + 1, 100) == 2
     store.close()
     with closing(Store(file)) as again:
         assert stored(again, "three")[0].ledger_id > old[-1].ledger_id

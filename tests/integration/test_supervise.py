@@ -143,7 +143,7 @@ def test_signals_and_exit_codes_are_passed_on(tmp_path: Path, number: signal.Sig
         first = bob.receive()
         child = child_of(silo)
         silo.signal(number)
-        until(lambda: "stopping: up to" in silo.log, 5, "the stop begun")
+        until(lambda: silo.events("daemon.stopping"), 5, "the stop begun")
         assert is_there(child)
         bob.reply(first)
         assert silo.ended(10) == 0
@@ -161,7 +161,7 @@ def test_a_second_signal_is_passed_on_too(tmp_path: Path) -> None:
         bob.register()
         bob.receive()
         silo.signal(signal.SIGTERM)
-        until(lambda: "stopping: up to" in silo.log, 5, "the stop begun")
+        until(lambda: silo.events("daemon.stopping"), 5, "the stop begun")
         silo.signal(signal.SIGTERM)
         assert silo.ended(5) == 128 + signal.SIGTERM
 
@@ -269,7 +269,7 @@ def test_a_message_that_kills_the_process_twice_is_parked(tmp_path: Path, figure
         assert "parked: the silo crashed 2 times while it was under way; `retry` sends it again" in listed["why"]
         assert silo.log.count("died of SIGABRT") == 2
         assert "while it sent message h3" in silo.log
-        assert "parked 1 of the messages that were under way" in silo.log
+        assert [one["count"] for one in silo.events("messages.parked")] == [1]
         alice.write("bob", "life goes on")
         silo.stop()
     figures.add("supervised", deaths_survived=2, messages_parked=1)

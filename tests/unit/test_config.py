@@ -88,6 +88,9 @@ def test_defaults() -> None:
         "tcp_clients": 1000,
         "tcp_idle": 3600,
         "db_url": default_db_url(),
+        "http_listen": "",
+        "log_format": "auto",
+        "history_rows": 0,
         **MSILO,
     }
     assert set(loaded.origins.values()) == {"default"}

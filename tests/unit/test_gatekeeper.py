@@ -313,7 +313,8 @@ def test_a_limit_is_told_once_a_minute_and_no_body_is(log: pytest.LogCaptureFixt
         door.gate.note(incoming, door.refused(raw), door.now)
     warnings = [one.getMessage() for one in log.records if one.levelno == logging.WARNING]
     assert len(warnings) == 1
-    assert "127.0.0.1:5080 refused 480: sip:alice@home.lan sends too fast (sender_rate)" in warnings[0]
+    assert "'peer': '127.0.0.1:5080', 'code': 480" in warnings[0]
+    assert "'sip:alice@home.lan sends too fast (sender_rate)'" in warnings[0]
     assert "the words of the body" not in log.text
     door.now += 61
     door.gate.note(incoming, Refused(480, "again", counter="refused_rate"), door.now)

@@ -10,6 +10,7 @@ import pytest
 
 from msilo_lite.box.delivery import State
 from msilo_lite.cli import views
+from msilo_lite.cli.reasons import state_name
 
 Read = pytest.CaptureFixture[str]
 RECORD: dict[str, Any] = {
@@ -177,7 +178,7 @@ def test_times_are_utc(at: int | None, text: str | None) -> None:
 
 
 def test_every_state_has_a_name_and_a_colour() -> None:
-    assert {views.state_name(state) for state in State} | {"scheduled"} == set(views.COLOURS)
+    assert {state_name(state) for state in State} | {"scheduled", "held"} == set(views.COLOURS)
 
 
 @pytest.mark.parametrize(("number", "text"), [(0, "0 messages"), (1, "1 message"), (2, "2 messages")])
