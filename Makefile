@@ -31,7 +31,7 @@ demo: $(VENV)/.installed  ## show a message's whole way, on this machine alone
 
 test: peers check  ## install what the tests need, check, run every test
 	@echo "test: pytest" >&2
-	@$(VENV)/bin/python -m pytest $(ARGS)
+	@$(VENV)/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 check: $(VENV)/.dev  ## formatting, style, types and locks; changes nothing
 	@echo "check: formatting, style, types, locks" >&2

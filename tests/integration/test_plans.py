@@ -123,6 +123,10 @@ def test_no_statement_scans_a_table(store: Store, name: str) -> None:
 WHOLE = {
     "recipients": "at the start",
     "contacts": "at the start",
+    "holds": "at the start, and when `hold` was used: a handful of rows",
+    "counters": "for /metrics, in a thread and on a connection of its own: some dozens of rows",
+    "count": "for /metrics, likewise",
+    "oldest": "for /metrics; it stops at the first row",
 }
 "Statements that read a whole table, and when: none is of the loop."
 
