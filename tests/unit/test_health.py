@@ -103,7 +103,8 @@ def test_the_metrics_can_be_read(accept: str) -> None:
     delays = tuple(range(len(DELAYS) + 1))
     snapshot = replace(
         GOOD, counters={"stored_messages": 7, "dumped_messages": 3, "dumped_reminders": 2, "refused_403": 4, "odd": 1,
-                        "refused_full_box": 6, "wakeups": 9, "wakeups_register": 9}, attempts={"486": 5}, gauges={"waiting_messages": 2},
+                        "refused_full_box": 6, "wakeups": 9, "wakeups_register": 9},
+        attempts={"486": 5}, gauges={"waiting_messages": 2},
         delays=delays, delay_sum=12.5, info={"version": "x"},
     )  # fmt: skip
     text, ctype = exposition(snapshot, accept)
