@@ -12,9 +12,13 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from bench import plan, report, runner
+from bench import picture, plan, report, runner
 
 NEEDED_WIDTH = 144
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+PICTURE = "![Messages a second of msilo-lite and of Kamailio's msilo](bench.svg)"
+BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
+"Lines of docs/performance.md between which `--publish` writes."
 
 
 class Only(StrEnum):
@@ -44,6 +48,10 @@ def main(
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write all figures here too.")
     ] = None,
+    publish: Annotated[
+        bool,
+        typer.Option("--publish", help="Write docs/bench.json, docs/bench.svg and the table of docs/performance.md."),
+    ] = False,
 ) -> None:
     """Measure store and replay rates of msilo-lite beside Kamailio's msilo and the load generator's own ceiling."""
     todo = plan.make(quick, repeat, only.value if only else None)
@@ -56,6 +64,20 @@ def main(
     console.print("\n".join(report.footnotes(run)), markup=False, highlight=False, soft_wrap=True)
     if json_file:
         json_file.write_text(json.dumps(report.document(run), indent=2) + "\n")
+    if publish:
+        write_pages(run)
+
+
+def write_pages(run: runner.Run) -> None:
+    """What the documentation shows of a run."""
+    (DOCS / "bench.json").write_text(json.dumps(report.document(run), indent=1) + "\n")
+    (DOCS / "bench.svg").write_text(picture.draw(run))
+    page = DOCS / "performance.md"
+    before, begin, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise SystemExit(f"{page} has no lines {BEGIN} and {END}")
+    page.write_text(f"{before}{BEGIN}\n\n{PICTURE}\n\n{report.markdown(run)}\n{END}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -3,8 +3,9 @@
 Its settings: *as shipped* is the module's own sample with 4 children, where a replay goes to the address of record, so
 back to Kamailio itself, which looks up the Contact. *Straight* spares that way by naming the phone as outbound proxy:
 its fastest replay, though no real installation with more than one phone can do it. *Tuned* is the best known way to
-store: WAL journal, and a lock in the script so that the children take turns at the database. *One child* is the way
-that keeps order best, since no second worker overtakes; packets lost in its own burst still come late.
+store: WAL journal, a lock in the script so that the children take turns at the database, and shared memory for all the
+transactions it keeps. *One child* is the way that keeps order best, since no second worker overtakes; packets lost in
+its own burst still come late.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import wire
-from bench.processes import Running, Unavailable, last_words, launch, until
+from bench.processes import Running, Setting, Unavailable, last_words, launch, run_tool, until
 
 SCHEMAS = (Path("/usr/share/kamailio/db_sqlite"), Path("/usr/local/share/kamailio/db_sqlite"))
 TEMPLATE = Path(__file__).with_name("kamailio.cfg")
@@ -35,25 +36,33 @@ class Kamailio:
     tuned: bool = False
     straight: bool = False
 
-    def start(self, place: Path, phone: int, trace: bool = False) -> Running:
-        """Start it on a free port over a new database."""
+    def start(self, setting: Setting) -> Running:
+        """Start it on a free port."""
         program = shutil.which("kamailio", path=os.pathsep.join([os.environ.get("PATH", ""), *_SBIN]))
         if not program:
             raise Unavailable("kamailio is not installed")
-        database = place / "silo.sqlite"
-        create_tables(database, wal=self.tuned)
+        place, database = setting.place, setting.database
+        if not database.exists():
+            create_tables(database, wal=self.tuned)
+        memory = ["-m", "512"] if self.tuned else []
         # Kamailio cannot be given port 0, so one is taken from the kernel and freed again; another process may
         # be quicker to take it, hence the second and third try.
         for _ in range(_TRIES):
             port = free_port()
             config = place / "kamailio.cfg"
-            config.write_text(self.config(port, phone if self.straight else port, database))
-            running = launch([program, "-DD", "-E", "-f", str(config), "-Y", str(place)], place, database, trace)
+            config.write_text(self.config(port, setting.phone if self.straight else port, database))
+            running = launch([program, "-DD", "-E", *memory, "-f", str(config), "-Y", str(place)], setting, database)
             running.port = port
             if serves(running):
                 return running
             running.stop()
         raise Unavailable(f"Kamailio did not start: {last_words(place)}")
+
+    def fill(self, file: Path, users: int, each: int, bulk: int) -> None:
+        """Into its table."""
+        if not file.exists():
+            create_tables(file, wal=self.tuned)
+        run_tool("bench.fill", "kamailio", str(file), str(users), str(each), str(bulk))
 
     def config(self, port: int, replay: int, database: Path) -> str:
         """The template with its words filled in."""

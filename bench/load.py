@@ -3,12 +3,16 @@
 Started as ``python -m bench.load ORDER``, where ORDER is a `LoadOrder` in JSON; prints a `LoadResult` in JSON. All
 datagrams are made before the clock starts. Unanswered ones are repeated as a client transaction does (RFC 3261
 17.1.2.2: T1 500 ms, doubling up to T2 4 s, given up after 32 s). A refused message is not tried again.
+
+With a rate it does not wait for answers: messages leave at random times (Poisson), as from many senders who know
+nothing of one another.
 """
 
 from __future__ import annotations
 
 import gc
 import json
+import random
 import secrets
 import select
 import socket
@@ -35,6 +39,10 @@ class LoadOrder:
     users: int
     limit: float
     """Seconds after which the run ends, whatever is still outstanding."""
+    rate: float = 0.0
+    """Requests a second, sent whether or not others are answered; 0: as fast as `outstanding` allows."""
+    method: str = "MESSAGE"
+    """Or REGISTER: of users who have no mail."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +72,12 @@ class LoadResult:
 class Generator:
     """A window of outstanding requests over a prepared list of datagrams."""
 
-    def __init__(self, sock: socket.socket, datagrams: Sequence[bytes], outstanding: int) -> None:
+    def __init__(self, sock: socket.socket, datagrams: Sequence[bytes], outstanding: int, rate: float = 0.0) -> None:
         self.sock = sock
         self.datagrams = datagrams
         self.outstanding = outstanding
+        self.rate = rate
+        self.starts: deque[float] = deque()
         self.launched = 0
         self.open = 0
         self.resent = 0
@@ -83,12 +93,24 @@ class Generator:
         poller = select.poll()
         poller.register(self.sock, select.POLLIN)
         end = perf_counter() + limit
-        for _ in range(min(self.outstanding, len(self.datagrams))):
+        if self.rate:
+            self._start_at(perf_counter())
+        for _ in range(0 if self.rate else min(self.outstanding, len(self.datagrams))):
             self._launch()
-        while self.open and (now := perf_counter()) < end:
+        while (self.open or self.starts) and (now := perf_counter()) < end:
             self._repeat(now)
-            poller.poll(self._wait_ms(now))
+            while self.starts and self.starts[0] <= now:
+                self.starts.popleft()
+                self._launch()
+            poller.poll(self._wait_ms(perf_counter()))
             self._drain()
+
+    def _start_at(self, now: float) -> None:
+        """When each request leaves."""
+        chance = random.Random(1)
+        for _ in self.datagrams:
+            now += chance.expovariate(self.rate)
+            self.starts.append(now)
 
     def _launch(self) -> None:
         number = self.launched
@@ -127,7 +149,12 @@ class Generator:
         self.took[number] = now - self.sent_at[number]
         self.last_answer = now
         self.open -= 1
-        self._launch()
+        self._next()
+
+    def _next(self) -> None:
+        """One is over: another may leave, unless they leave by the clock."""
+        if not self.rate:
+            self._launch()
 
     def _repeat(self, now: float) -> None:
         """Send again what is overdue, give up what is hopeless."""
@@ -139,7 +166,7 @@ class Generator:
                 if now - self.sent_at[number] > GIVE_UP:
                     self.status[number] = -1
                     self.open -= 1
-                    self._launch()
+                    self._next()
                     continue
                 self.resent += 1
                 self._send(number)
@@ -148,6 +175,8 @@ class Generator:
 
     def _wait_ms(self, now: float) -> int:
         soonest = min((queue[0][0] for queue in self.due if queue), default=now + 0.1)
+        if self.starts:
+            return max(0, int((min(soonest, self.starts[0]) - now) * 1000))
         return max(1, int((soonest - now) * 1000))
 
     def result(self, gone: bool) -> LoadResult:
@@ -173,8 +202,7 @@ def run(order: LoadOrder) -> LoadResult:
     sock.connect((wire.HOST, order.port))
     sock.setblocking(False)
     mark, port = secrets.token_hex(4), wire.port_of(sock)
-    datagrams = [wire.message(seq, seq % order.users, port, mark) for seq in range(order.count)]
-    generator = Generator(sock, datagrams, order.outstanding)
+    generator = Generator(sock, datagrams(order, port, mark), order.outstanding, order.rate)
     gc.disable()
     try:
         generator.run(order.limit)
@@ -183,6 +211,14 @@ def run(order: LoadOrder) -> LoadResult:
     finally:
         sock.close()
     return generator.result(gone=False)
+
+
+def datagrams(order: LoadOrder, port: int, mark: str) -> list[bytes]:
+    """All requests of an order."""
+    numbers = range(order.count)
+    if order.method == "REGISTER":
+        return [wire.register(number % order.users, port, mark, number) for number in numbers]
+    return [wire.message(number, number % order.users, port, mark) for number in numbers]
 
 
 if __name__ == "__main__":

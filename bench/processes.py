@@ -6,20 +6,24 @@ readings are None.
 
 from __future__ import annotations
 
+import atexit
 import os
 import resource
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from time import monotonic, sleep
 from typing import IO
 
 ROOT = Path(__file__).resolve().parent.parent
 PROC = Path("/proc")
+SLOW_SOURCE = Path(__file__).with_name("slowsync.c")
 _STOP_SECONDS = 15.0
 
 
@@ -46,6 +50,11 @@ def tool(module: str, *arguments: str) -> subprocess.Popen[str]:
     """Start a process of this package, spoken to by lines of text."""
     command = [sys.executable, "-m", module, *arguments]
     return subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def run_tool(module: str, *arguments: str) -> None:
+    """Run a process of this package to its end."""
+    subprocess.run([sys.executable, "-m", module, *arguments], cwd=ROOT, stdin=subprocess.DEVNULL, check=True)
 
 
 @dataclass(slots=True)
@@ -80,14 +89,54 @@ class Running:
                 file.close()
 
 
-def launch(command: Sequence[str], place: Path, database: Path | None, trace: bool = False) -> Running:
-    """Start a target with its output in files of `place`, its port still unknown."""
-    syncs = place / "syncs" if trace else None
-    strace = ["strace", "-f", "--seccomp-bpf", "-qq", "-e", "trace=fsync,fdatasync", "-o", str(syncs)] if trace else []
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """Where and how a target is started."""
+
+    place: Path
+    """An empty folder, or one that holds a filled database."""
+    phone: int = 9
+    """Port that replays go to, for a target that must know; 9 (discard) for a phone nobody will call."""
+    trace: bool = False
+    """Whether syncs are counted."""
+    slow_ms: int = 0
+    """Milliseconds that a sync of the disk takes, 0: what it takes."""
+
+    @property
+    def database(self) -> Path:
+        """The target's file."""
+        return self.place / "silo.sqlite"
+
+    def environment(self) -> dict[str, str]:
+        """The target's environment."""
+        plain = environment()
+        if self.slow_ms:
+            plain |= {"LD_PRELOAD": str(slow_disk()), "SLOWSYNC_MS": str(self.slow_ms)}
+        return plain
+
+
+@cache
+def slow_disk() -> Path:
+    """The shim that makes syncs slow, compiled once a run."""
+    library = Path(tempfile.mkdtemp(prefix="msilo-bench-")) / "slowsync.so"
+    atexit.register(shutil.rmtree, library.parent, ignore_errors=True)
+    command = ["gcc", "-shared", "-fPIC", "-o", str(library), str(SLOW_SOURCE), "-ldl"]
+    try:
+        subprocess.run(command, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise Unavailable(f"no gcc to make a slow disk with: {error}") from error
+    return library
+
+
+def launch(command: Sequence[str], setting: Setting, database: Path | None) -> Running:
+    """Start a target with its output in files of its folder, its port still unknown."""
+    place = setting.place
+    syncs = place / "syncs" if setting.trace else None
+    strace = ["strace", "-f", "--seccomp-bpf", "-qq", "-e", "trace=fsync,fdatasync", "-o", str(syncs)] if syncs else []
     out, err = (place / "stdout").open("wb"), (place / "stderr").open("wb")
     try:
         process = subprocess.Popen(
-            [*strace, *command], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=environment()
+            [*strace, *command], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=setting.environment()
         )
     except OSError as error:
         raise Unavailable(f"cannot start {command[0]}: {error.strerror}") from error

@@ -9,7 +9,7 @@ import os
 import platform
 import sqlite3
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from statistics import median
 
 from rich import box
@@ -17,7 +17,7 @@ from rich.table import Table
 
 from bench.load import LoadResult
 from bench.phone import PhoneResult
-from bench.plan import Case, StoreCase
+from bench.plan import Case, ReplayCase, StoreCase
 from bench.runner import Run, Sample, disk
 from bench.targets import LITE, NULL, ORDERED, SHIPPED, STRAIGHT, TUNED, Target
 
@@ -48,7 +48,7 @@ def ratio(run: Run, case: Case, target: Target, base: Target) -> float | None:
 
 def ratios(run: Run, case: Case, target: Target) -> dict[str, float | None]:
     """How a target compares with the settings of the original."""
-    best = TUNED if isinstance(case, StoreCase) else STRAIGHT
+    best = STRAIGHT if isinstance(case, ReplayCase) else TUNED
     bases = {"shipped": SHIPPED, "best": best, "ordered": ORDERED}
     return {name: ratio(run, case, target, base) for name, base in bases.items()}
 
@@ -62,7 +62,7 @@ def table(run: Run) -> Table:
     for heading in HEADINGS:
         view.add_column(heading, justify="right", no_wrap=True)
     view.add_column("remarks", min_width=34)
-    for case in run.plan.cases:
+    for case in (*run.plan.cases, *run.plan.once):
         view.add_row(case.title, style="italic")
         for target in case.targets:
             view.add_row(f"  {target.title}", *_cells(run, case, target), style=_style(target))
@@ -71,6 +71,8 @@ def table(run: Run) -> Table:
         view.add_row("beside", style="italic")
     for target in run.plan.upkeep:
         view.add_row(f"  {target.title}", *[""] * len(HEADINGS), upkeep_text(run, target), style=_style(target))
+    if run.commands:
+        view.add_row("  commands", *[""] * len(HEADINGS), commands_text(run), style=_style(LITE))
     return view
 
 
@@ -82,6 +84,9 @@ def _cells(run: Run, case: Case, target: Target) -> list[str]:
     samples = run.samples.get((case.key, target.key))
     if not samples:
         return [*[NONE] * len(HEADINGS), "not available" if target.key in run.missing else "not measured"]
+    if not rate(samples):
+        found = "none delivered" if isinstance(case, ReplayCase) else "none without a refusal or a repeat"
+        return ["0", *[NONE] * (len(HEADINGS) - 1), found]
     return [
         f"{rate(samples):,.0f}",
         _spread(samples),
@@ -125,13 +130,23 @@ def _refused(samples: list[Sample]) -> str:
 
 def remarks(run: Run, case: Case, target: Target, samples: list[Sample]) -> str:
     """What a reader must know about a line, worst of the repeats."""
-    found = _store_remarks(samples) if isinstance(case, StoreCase) else _replay_remarks(samples)
+    found = _replay_remarks(samples) if isinstance(case, ReplayCase) else _store_remarks(samples)
     if target == LITE and (codes := {sample.exit_code for sample in samples} - {0}):
         found.append(f"exit code {min(codes)}")
-    ceiling = ratio(run, case, target, case.targets[0]) if target == LITE else None
+    if (alone := _without_rows(run, case, target)) is not None:
+        found.append(f"{alone:.0%} of the rate without them")
+    ceiling = ratio(run, case, target, case.targets[0]) if target == LITE and case.targets[0].key == NULL.key else None
     if ceiling and ceiling > NEAR_CEILING:
         found.append(f"{ceiling * 100:.0f} % of the null responder")
     return ", ".join(found)
+
+
+def _without_rows(run: Run, case: Case, target: Target) -> float | None:
+    """A rate as a share of that of the same case on an empty box."""
+    if not isinstance(case, StoreCase | ReplayCase) or not case.waiting:
+        return None
+    empty, full = (run.samples.get((key, target.key)) for key in (replace(case, waiting=0).key, case.key))
+    return rate(full) / rate(empty) if empty and full and rate(empty) else None
 
 
 def _store_remarks(samples: list[Sample]) -> list[str]:
@@ -167,9 +182,15 @@ def upkeep_text(run: Run, target: Target) -> str:
         f"idle {_megabytes(upkeep.idle_bytes)}",
         f"at most {_megabytes(peak(run, target))}",
         f"{_optional(upkeep.idle_cpu, '{:.1%}')} CPU idle",
+        f"ready after {upkeep.start_seconds:.2f} s",
         *(f"{syncs:.2f} syncs a message at {outstanding}" for outstanding, syncs in upkeep.syncs.items()),
     ]
     return ", ".join(parts)
+
+
+def commands_text(run: Run) -> str:
+    """How long commands take."""
+    return ", ".join(f"{name}: {seconds:.2f} s" for name, seconds in run.commands.items())
 
 
 def peak(run: Run, target: Target) -> int | None:
@@ -178,12 +199,32 @@ def peak(run: Run, target: Target) -> int | None:
     return max((sample.peak_bytes or 0 for samples in lists for sample in samples), default=None) or None
 
 
+def markdown(run: Run) -> str:
+    """The table for a page: the same lines, fewer columns."""
+    lines = [
+        "| | msg/s | times shipped | times best | times ordered | ms | to ms | refused | CPU µs | remarks |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|---|",
+    ]
+    for case in (*run.plan.cases, *run.plan.once):
+        lines.append(f"| **{case.title}** | | | | | | | | | |")
+        for target in case.targets:
+            cells = _cells(run, case, target)
+            shown = [cells[0], *cells[2:8], cells[9], cells[10]]
+            lines.append(f"| {target.title} | " + " | ".join(shown) + " |")
+    lines.append("")
+    lines += [f"- {target.title}: {upkeep_text(run, target)}" for target in run.plan.upkeep]
+    lines += [f"- Commands: {commands_text(run)}"] if run.commands else []
+    lines += [f"- {line}" for line in footnotes(run)]
+    return "\n".join(lines) + "\n"
+
+
 def document(run: Run) -> dict[str, object]:
     """Everything as JSON: medians, ratios, and each single measurement."""
     return {
         "machine": machine(),
         "repeat": run.plan.repeat,
-        "cases": {case.key: _case_document(run, case) for case in run.plan.cases},
+        "cases": {case.key: _case_document(run, case) for case in (*run.plan.cases, *run.plan.once)},
+        "commands": run.commands,
         "upkeep": {
             key: asdict(upkeep) | {"peak_bytes": peak(run, target)}
             for target in run.plan.upkeep
@@ -222,7 +263,7 @@ def machine() -> dict[str, object]:
 def footnotes(run: Run) -> list[str]:
     """Lines below the table: what is not in it and why, and where and how quietly this was measured."""
     here = machine()
-    titles = {target.key: target.title for case in run.plan.cases for target in case.targets}
+    titles = {target.key: target.title for case in (*run.plan.cases, *run.plan.once) for target in case.targets}
     lines = [f"{titles.get(key, key)}: {reason}" for key, reason in run.missing.items()]
     lines += run.notes
     lines.append(

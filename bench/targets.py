@@ -14,7 +14,7 @@ from typing import Protocol
 
 from bench import wire
 from bench.kamailio import Kamailio
-from bench.processes import Running, Unavailable, last_words, launch, until
+from bench.processes import Running, Setting, Unavailable, last_words, launch, run_tool, until
 
 _READY = re.compile(r"^ready udp:127\.0\.0\.1:(\d+)", re.MULTILINE)
 _READY_SECONDS = 20.0
@@ -31,8 +31,11 @@ class Target(Protocol):
     def title(self) -> str:
         """Its name in the table."""
 
-    def start(self, place: Path, phone: int, trace: bool = False) -> Running:
-        """Start it over a new database in `place`; `phone` is the port replays go to, if it must know."""
+    def start(self, setting: Setting) -> Running:
+        """Start it, over a new database where there is none yet."""
+
+    def fill(self, file: Path, users: int, each: int, bulk: int) -> None:
+        """Make a database with so many messages for each user, behind so many for others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +46,12 @@ class Null:
     key: str = "null"
     title: str = "null responder"
 
-    def start(self, place: Path, phone: int, trace: bool = False) -> Running:
+    def start(self, setting: Setting) -> Running:
         """Start it; it needs no phone and has nothing to trace."""
-        return await_ready(launch([sys.executable, "-m", "bench.null", str(self.each)], place, None), place)
+        return await_ready(launch([sys.executable, "-m", "bench.null", str(self.each)], setting, None), setting.place)
+
+    def fill(self, file: Path, users: int, each: int, bulk: int) -> None:
+        """It makes its messages up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +61,10 @@ class Lite:
     key: str = "msilo-lite"
     title: str = "msilo-lite"
 
-    def start(self, place: Path, phone: int, trace: bool = False) -> Running:
+    def start(self, setting: Setting) -> Running:
         """Start it with an empty configuration file, so that one of this machine's user does not count."""
-        database = place / "silo.sqlite"
-        config = place / "silo.toml"
+        database = setting.database
+        config = setting.place / "silo.toml"
         config.touch()
         options = {
             "--config": str(config),
@@ -67,10 +73,15 @@ class Lite:
             "--domain": wire.DOMAIN,
             "--trusted": "127.0.0.0/8",
             "--settle": "0",
+            "--set": "wake_rate=0",
         }
         words = [word for option in options.items() for word in option]
-        command = [sys.executable, "-m", "msilo_lite", "serve", *words]
-        return await_ready(launch(command, place, database, trace), place)
+        command = [sys.executable, "-m", "msilo_lite", "serve", "--no-supervise", *words]
+        return await_ready(launch(command, setting, database), setting.place)
+
+    def fill(self, file: Path, users: int, each: int, bulk: int) -> None:
+        """Through its own store."""
+        run_tool("bench.fill", "lite", str(file), str(users), str(each), str(bulk))
 
 
 NULL = Null()

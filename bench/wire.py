@@ -57,14 +57,15 @@ def message(seq: int, user: int, port: int, run: str) -> bytes:
     return head.encode() + body(seq, user)
 
 
-def register(user: int, port: int, run: str) -> bytes:
-    """A REGISTER of recipient number `user` with a Contact at `port`."""
+def register(user: int, port: int, run: str, number: int | None = None) -> bytes:
+    """A REGISTER of recipient number `user` with a Contact at `port`; `number`: which one of many, by its Call-ID."""
+    name = user if number is None else number
     return (
         f"REGISTER sip:{DOMAIN} SIP/2.0\r\n"
-        f"Via: SIP/2.0/UDP {HOST}:{port};rport;branch=z9hG4bKr{run}{user:03d}\r\n"
-        f"From: <sip:u{user:03d}@{DOMAIN}>;tag=r{run}{user:03d}\r\n"
+        f"Via: SIP/2.0/UDP {HOST}:{port};rport;branch=z9hG4bKr{run}{name:06d}\r\n"
+        f"From: <sip:u{user:03d}@{DOMAIN}>;tag=r{run}{name:06d}\r\n"
         f"To: <sip:u{user:03d}@{DOMAIN}>\r\n"
-        f"Call-ID: {user}.r{run}\r\n"
+        f"Call-ID: {name}.r{run}\r\n"
         "CSeq: 1 REGISTER\r\n"
         "Max-Forwards: 70\r\n"
         f"Contact: <sip:u{user:03d}@{HOST}:{port}>\r\n"

@@ -4,10 +4,10 @@ The story of a message, folder by folder: in `sip`, `agent` hears it (by TCP or 
 it; the `gatekeeper` knows what its sender may do; `reception` decides with `silo` in `box`, which stages it in a turn
 that `store` commits; then the `daemon` answers 202, and `courier` tells the sender that nobody was there. In `pbx`,
 `registration` or `watch` sees its owner come back. In `outbound`, `scheduler` waits a moment, `replay` opens a lane,
-`ways` knows where it goes, `compose` dresses it, and `agent` sends it. What a Kamailio would say in its script,
-`control` in `settings` reads from a request, `intake` in `cli` from a person, and `api` from a program. Between two
-turns, `service` has the parts take over another configuration (`rules`) and tells `systemd` how it is. Around it all,
-`supervise` starts a silo again that died, and `recorder` tells the next one why.
+`ways` knows where it goes, `compose` dresses it, and `agent` sends it; what is plain leaves by the short way of `udp`.
+What a Kamailio would say in its script, `control` in `settings` reads from a request, `intake` in `cli` from a person,
+and `api` from a program. Between two turns, `service` has the parts take over another configuration (`rules`) and tells
+`systemd` how it is. Around it all, `supervise` starts a silo again that died, and `recorder` tells the next one why.
 """
 
 from __future__ import annotations

@@ -6,7 +6,6 @@ answer and send. The order is the promise: no 202 and no replay leaves before wh
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,14 +21,13 @@ from .box.recorder import LastRun, Recorder
 from .box.silo import Places, Silo
 from .box.store import Store
 from .drift import Drift, running
-from .errors import Refused, SipError, StoreError
+from .errors import Refused, StoreError
 from .gatekeeper import CHALLENGED, Gatekeeper
 from .governed import Governed
 from .outbound.bindings import USUAL_CONTACT, Bindings
-from .outbound.compose import replay
+from .outbound.carrier import Carrier
 from .outbound.courier import Courier
 from .outbound.hook import Hook
-from .outbound.lanes import Send
 from .outbound.replay import Replay
 from .outbound.scheduler import Scheduler
 from .outbound.ways import NO_WAY, Ways
@@ -42,7 +40,7 @@ from .seeing.monitor import Monitor
 from .settings.config import Config
 from .settings.terms import dress_of, extra_lines, extra_of, policy_of, reading_of
 from .sip import wire
-from .sip.address import next_hop, next_host
+from .sip.address import next_host
 from .sip.agent import Agent
 from .sip.asker import Asker
 from .sip.digest import Credentials
@@ -59,6 +57,8 @@ LAZY = 0.02
 "Seconds a settled delivery may wait for a commit that somebody else needs; a crash in them repeats a message."
 BROKEN_PAUSE = 1.0
 "Seconds until the next try to write what nobody waits for, after the disk refused."
+SLOW_DISK, GATHER_SHARE, GATHER_MOST = 0.01, 20, 0.005
+"Seconds of a commit from which on the loop gathers first; its share of the commit's time, and the most in seconds."
 LAZY_MOST = 64
 "Settled deliveries that are committed without waiting."
 IDLE_MS = 100
@@ -90,7 +90,7 @@ class Daemon(Governed):
         self._drift = Drift(clock() - running())
         interrupted = recovered(self._store, recorder.last if recorder else LastRun(), int(clock()))
         self.agent = Agent(config.endpoints, self, USER_AGENT, config.door)
-        self._dress = dress_of(config, USER_AGENT)
+        dress = dress_of(config, USER_AGENT)
         places, proxy = Places(config.domain, self.agent.own_hosts()), config.outbound_proxy
         self._lookup = Lookup(frozenset(AF_INET6 if ":" in one.host else AF_INET for one in self.listening))
         pbx = frozenset(uri for uri in (proxy, config.registrar) if uri)
@@ -100,7 +100,7 @@ class Daemon(Governed):
         self._gate = Gatekeeper(config, lambda uri: self._silo.places.aor(uri))
         self._allowance = Allowance(config, self._store)
         self._silo = Silo(
-            self._store, policy_of(config), places, self._dress, room, reading_of(config), self._allowance.quota
+            self._store, policy_of(config), places, dress, room, reading_of(config), self._allowance.quota
         )
         self._bindings = Bindings(replace(one, updated=min(one.updated, clock())) for one in self._store.contacts())
         troubled = {one.owner: one for one in self._store.recipients()}
@@ -116,6 +116,7 @@ class Daemon(Governed):
         )  # fmt: skip
         credentials = Credentials(config.user, config.secret or "") if config.user else None
         self._asker = Asker(self.agent, credentials, pbx, self._lookup)
+        self._carrier = Carrier(self._asker, self._replay, dress, self._is_trusted, clock, recorder)
         self._liaison = Liaison(config, self._asker, self._store, self.listening)
         self._reception = Reception(
             config, self._silo, self._bindings, self._replay, self._scheduler, self._liaison.notified, self._gate
@@ -141,6 +142,8 @@ class Daemon(Governed):
         self._ended: list[tuple[int, Answer]] = []
         self._to_answer: list[tuple[int, int, Headers]] = []
         self._last_commit = time.monotonic()
+        self._took = 0.0
+        "Seconds of the last commit."
         self._broken_until = 0.0
         self.stopping = False
         self._started = int(clock())
@@ -201,6 +204,7 @@ class Daemon(Governed):
     def turn(self, wait: int = IDLE_MS) -> None:
         """One turn of the loop; waits up to `wait` milliseconds for something to do."""
         self.agent.poll(self._patience(wait), REQUESTS_A_TURN)
+        self._gather()
         now = self._clock()
         if moved := self._drift.look(now, running()):
             self._upkeep.clock_moved(moved, int(now))
@@ -208,7 +212,7 @@ class Daemon(Governed):
         for token, answer in self._drain_ended():
             reach("heard")
             if not (self._liaison.answered(token, answer, now) or self._courier.ended(token, answer)):
-                self._send_all(self._replay.answered(token, answer, int(now)))
+                self._carrier.perform(self._replay.answered(token, answer, int(now)))
         self._tick(now)
         try:
             self._replay.claim(int(now))
@@ -217,6 +221,14 @@ class Daemon(Governed):
         self._commit(int(now))
         self._hook.work()
         self.monitor.turned()
+
+    def _gather(self) -> None:
+        """Where a commit takes long, wait a moment for those about to come: they would wait for all of the next one."""
+        end = time.monotonic() + min(self._took / GATHER_SHARE, GATHER_MOST)
+        seen = 0
+        while seen < len(self._inbox) < REQUESTS_A_TURN and self._took > SLOW_DISK and time.monotonic() < end:
+            seen = len(self._inbox)
+            self.agent.poll(1, REQUESTS_A_TURN)
 
     def _patience(self, wait: int) -> int:
         """Milliseconds until there is surely something to do."""
@@ -295,6 +307,7 @@ class Daemon(Governed):
         waited_for = bool(force or self._to_answer or turn.claimed)
         if not waited_for and (self._resting or not (turn.urgent or self._overdue(turn))):
             return
+        begun = time.monotonic()
         try:
             fresh = self._silo.commit(now)
         except StoreError as error:
@@ -302,6 +315,7 @@ class Daemon(Governed):
             return
         finally:
             self._last_commit = time.monotonic()
+            self._took = self._last_commit - begun
         reach("committed")
         answers, self._to_answer = self._to_answer, []
         for handle, status, headers in answers:
@@ -309,7 +323,7 @@ class Daemon(Governed):
             reach("answered")
         self.monitor.committed(turn, fresh, now)
         self._courier.stored(self._reception.stored(fresh))
-        self._send_all(self._replay.claimed(now))
+        self._carrier.perform(self._replay.claimed(now))
 
     @property
     def _resting(self) -> bool:
@@ -333,42 +347,10 @@ class Daemon(Governed):
         self._silo.turn.count("store_errors")
         self._replay.unclaim(now)
 
-    def _send_all(self, sends: list[Send]) -> None:
-        """Perform what the lanes decided; a send that cannot start is an outcome like any other."""
-        waiting = list(sends)
-        while waiting:
-            send = waiting.pop(0)
-            try:
-                self._send(send)
-            except SipError as error:
-                log.info("message.not_sent", message=send.item.msilo_id, error=str(error))
-                waiting += self._replay.failed(send.token, error, int(self._clock()))
-            except Exception as error:  # our fault: this message stays, the others go
-                log.exception("message.broken", message=send.item.msilo_id)
-                wrong = SipError(f"internal error ({type(error).__name__})", permanent=True)
-                waiting += self._replay.failed(send.token, wrong, int(self._clock()))
-
-    def _send(self, send: Send) -> None:
-        """Hand one replay to the edge; identity claims go to trusted addresses only."""
-        way = send.way
-        host = next_host(next_hop(way.routes[0]) if way.routes else way.target)
+    def _is_trusted(self, host: str) -> bool:
+        """Whether a host that a message is handed to, under its name or its address, is a trusted one."""
         address = self._lookup.address(host)
-        trusted = address is not None and self._gate.trusts(address)
-        # a Call-ID of its own for each attempt: some agents never answer one that they have answered already
-        call_id = f"{secrets.token_hex(12)}@msilo-lite"
-        outgoing = replay(
-            send.item, way.target, way.routes, self._dress, call_id=call_id, trusted=trusted,
-            now=int(self._clock()), extra=way.extra,
-        )  # fmt: skip
-        try:
-            if self._recorder:  # should PJSIP abort on it, the next run knows which it was
-                self._recorder.sending(send.item.ledger_id)
-            reach("sending", send.item.msilo_id)
-            self._asker.send(send.token, outgoing)
-        finally:
-            if self._recorder:
-                self._recorder.sending(0)
-        reach("sent")
+        return address is not None and self._gate.trusts(address)
 
     def _hop(self, host: str) -> Hop:
         """What is known of a host that a message is handed to, under its name or its address."""

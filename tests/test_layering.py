@@ -16,21 +16,22 @@ RANKS: tuple[tuple[str, ...], ...] = (
     # values, and the rules about them
     ("address", "delivery", "due", "schema", "pjsip", "fragments", "kamailio", "health", "watching", "pace",
      "pacing", "systemd", "bucket", "space", "privacy", "recorder", "blame", "leash"),
-    ("lock", "policy", "words", "message", "scheduler", "views", "digest", "holds", "framing", "window", "threshold"),
+    ("lock", "policy", "words", "message", "scheduler", "views", "digest", "holds", "framing", "window",
+     "threshold", "rdata", "binding", "transaction"),
     # text of a request, rows of a file, words for a person
     ("wire", "rows", "engine", "hook", "presence", "journal", "panels", "verifier", "connection", "certificates"),
     # what a request asks for, what a replay looks like; the edges
-    ("phone", "verdicts", "echoes", "inward", "outward"),
+    ("phone", "verdicts", "echoes", "inward", "outward", "txdata"),
     ("pseudo", "control", "compose", "registration", "statements", "dialog", "extension", "metrics", "lookup",
-     "access", "limits", "usage", "ground", "sockets"),
+     "access", "limits", "usage", "ground", "sockets", "datagram"),
     # the file as the daemon sees it, and as the commands do
-    ("parameters", "bindings", "inbox", "subscription", "gauges", "web", "repair", "door"),
+    ("parameters", "bindings", "inbox", "subscription", "gauges", "web", "repair", "told", "door", "udp"),
     ("store", "notice", "watch", "feed", "copies", "doorway", "transports"),
     # the box
     ("agent", "config", "transfer", "ways", "quota"),
     ("asker", "silo", "api", "sources", "lanes", "reasons", "change", "pulse"),
     ("terms", "liaison", "replay", "choice"),
-    ("recipe", "enquiry", "options", "monitor", "records", "overview", "follow", "unit"),
+    ("recipe", "enquiry", "options", "monitor", "records", "overview", "follow", "unit", "carrier"),
     ("setup", "online", "demo", "live", "rules", "gatekeeper", "allowance"),
     # the parts meet
     ("reception", "checks", "governed"),
@@ -44,8 +45,8 @@ RANKS: tuple[tuple[str, ...], ...] = (
 )  # fmt: skip
 RANK = {name: number for number, names in enumerate(RANKS) for name in names}
 FOREIGN = {
-    "ctypes": {"agent", "doorway", "pjsip"},
-    "pjsua2": {"agent"},
+    "ctypes": {"agent", "doorway", "pjsip", "rdata", "txdata"},
+    "pjsua2": {"binding"},
     "sqlalchemy": {"copies", "engine", "feed", "inbox", "rows", "schema", "statements"},
     "rich": {"panels", "views"},
     "typer": {"account", "app", "intake", "keeping", "looking", "options", "running", "steering"},
@@ -63,7 +64,7 @@ CORE = (
     "address", "delivery", "due", "message", "policy", "wire", "pseudo", "control", "compose", "registration",
     "bindings", "reasons", "pace", "scheduler", "silo", "notice", "ways", "lanes", "replay", "terms", "kamailio",
     "digest", "presence", "dialog", "subscription", "watch", "extension", "holds", "choice", "health", "echoes",
-    "verifier", "bucket", "quota", "privacy", "framing", "window", "threshold",
+    "verifier", "bucket", "quota", "privacy", "framing", "window", "threshold", "datagram", "transaction",
 )  # fmt: skip
 MODULES = sorted(file for file in PACKAGE.rglob("*.py") if file.parent == PACKAGE or file.stem != "__init__")
 FILE = {file.stem: file for file in MODULES}
@@ -129,10 +130,10 @@ def test_only_views_prints_and_only_the_edge_logs() -> None:
     logging = {file.stem for file in MODULES if ("logs", True) in imports(file)}
     assert printing == set()
     assert logging == {
-        "agent", "courier", "daemon", "door", "gatekeeper", "governed", "hook", "journal", "liaison", "outward",
-        "reception", "service", "serving", "sockets", "systemd", "upkeep", "web",
+        "agent", "binding", "carrier", "courier", "daemon", "door", "gatekeeper", "governed", "hook", "journal",
+        "liaison", "outward", "reception", "service", "serving", "sockets", "systemd", "upkeep", "web",
     }  # fmt: skip
-    assert {file.stem for file in MODULES if ("logging", False) in imports(file)} == {"logs", "agent"}
+    assert {file.stem for file in MODULES if ("logging", False) in imports(file)} == {"logs", "binding"}
 
 
 @pytest.mark.parametrize("file", MODULES, ids=lambda file: file.stem)

@@ -63,6 +63,8 @@ class Event(enum.Enum):
     FATAL = "fatal"
     "The daemon starts, and this is what it crashed of, twice."
 
+    __hash__ = object.__hash__  # each is there once; Enum's own goes through the name
+
 
 MOVES: dict[tuple[State, Event], State] = {
     (State.PENDING, Event.BEGIN): State.SENDING,

@@ -25,6 +25,8 @@ _PRAGMAS = (
     "synchronous=FULL",
     "foreign_keys=OFF",
     "temp_store=MEMORY",
+    "wal_autocheckpoint=4000",  # 16 MB: a page written in many commits is copied into the file once
+    "cache_size=-16000",
     "secure_delete=ON",  # what was delivered or purged is overwritten with zeros, not only marked as free
 )
 _OURS = (sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.DataError)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, tzinfo
 from email.utils import formatdate, parsedate_to_datetime
+from functools import lru_cache
 
 from ..errors import BadRequest, Rejected
 from .due import LATEST, due_at
@@ -110,6 +111,7 @@ def retry_at(now: int, tries: int, retry_after: int | None = None) -> int:
     return now + max(step, asked)
 
 
+@lru_cache(maxsize=1024)
 def sip_date(at: int) -> str:
     """A Date header value (RFC 3261 20.17: always GMT)."""
     return formatdate(min(max(at, 0), 2**37), usegmt=True)

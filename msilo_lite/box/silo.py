@@ -13,7 +13,7 @@ from ..errors import BadRequest, Rejected, StoreError
 from ..outbound.compose import Dress, fits, prefix
 from ..settings.control import Orders, obeyed, orders_of, silos_before
 from ..settings.pseudo import Subject, Template
-from ..sip.address import Aor, NameAddr, aor_of, parse_address, parse_uri, without_headers
+from ..sip.address import Aor, NameAddr, aor_in, parse_address, parse_uri, without_headers
 from ..sip.wire import PATH, Request, bad_header, check, content_type, dedupe_key, kept_headers, media_type, plain
 from .blame import alone
 from .delivery import Event, State, move
@@ -61,7 +61,7 @@ class Places:
 
     def aor(self, uri: str) -> Aor | None:
         """The AoR of ours that a URI names, or None. Our own address means the first domain, where there is one."""
-        aor = aor_of(parse_uri(uri))
+        aor = aor_in(uri)
         if aor is None or not self.domains or aor.host in self.domains:
             return aor
         return Aor(aor.user, self.domains[0]) if aor.host in self.own else None
@@ -111,7 +111,7 @@ class Silo:
         source = source or Source()
         body = check(request)
         path = silos_before(request)
-        if any(self._store.by_msilo_id(one) for one in path):
+        if path and any(self._store.by_msilo_id(one) for one in path):
             # a failure route brought our own replay back: the 480 becomes the answer to that very replay
             self.turn.count("returned_messages")
             raise Rejected(480, "our own replay, the recipient is still away")

@@ -22,15 +22,14 @@ from .delivery import WAITING, State
 from .engine import atomic, connect, empty_log, migrate, open_engine, translated
 from .ground import opening
 from .holds import Hold
-from .message import Contact, Recipient, Settled, Turn, Waiting, Wish
+from .message import Contact, Message, Recipient, Settled, Turn, Waiting, Wish
 from .repair import Repair
 from .rows import (
-    adopted_row,
     contact_of,
     contact_row,
     hold_of,
     ledger_row,
-    new_msilo_id,
+    new_msilo_ids,
     recipient_of,
     recipient_row,
     silo_row,
@@ -40,12 +39,13 @@ from .rows import (
 )
 from .schema import Names, ledger, silo_table
 from .statements import statements
+from .told import Told
 
 ID_MARK = "last_silo_id"
 "Where the highest id is kept for a table whose own ids come back, as Kamailio makes it."
 
 
-class Store:
+class Store(Told):
     """The file. Every method may raise StoreError."""
 
     def __init__(self, file: Path, names: Names | None = None, *, counted: bool = False, served: bool = False) -> None:
@@ -75,7 +75,7 @@ class Store:
     def _run(self, sql: str, **values: Any) -> sqlite3.Cursor:
         return self._c.execute(sql, values)
 
-    def _each(self, sql: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    def _each(self, sql: str, rows: Sequence[Mapping[str, Any] | tuple[Any, ...]]) -> None:
         if len(rows) == 1:
             self._c.execute(sql, rows[0])
         elif rows:
@@ -116,22 +116,24 @@ class Store:
     def _insert(self, turn: Turn) -> tuple[frozenset[bytes], int]:
         """Insert what is new; returns the keys of that, and how many were repeats."""
         self._refresh_ids()
-        seen: set[bytes] = set()
-        boxes, entries, repeats = [], [], 0
+        first, box = self._next_ledger, self._next_silo
+        firsts: dict[bytes, Message] = {}
         for message in turn.new:
-            if message.key in seen or self._one(self._sql.known, key=message.key) is not None:
-                repeats += 1
-                continue
-            seen.add(message.key)
-            boxes.append(silo_row(self._next_silo, message))
-            entries.append(ledger_row(self._next_ledger, self._next_silo, message))
-            self._next_silo += 1
-            self._next_ledger += 1
-        self._each(self._sql.insert_silo, boxes)
-        self._each(self._sql.insert_ledger, entries)
-        if boxes and self.foreign:
+            firsts.setdefault(message.key, message)
+        unique = list(firsts.values())
+        marks = new_msilo_ids(first, len(unique))
+        rows = [ledger_row(first + i, box + i, one, marks[i]) for i, one in enumerate(unique)]
+        written = self._c.executemany(self._sql.insert_ledger, rows).rowcount
+        fresh = list(enumerate(unique))
+        if written < len(rows):  # a message that was taken before has written nothing
+            here = {row[0] - first for row in self._run(self._sql.since, first=first)}
+            fresh = [(i, one) for i, one in fresh if i in here]
+        self._each(self._sql.insert_silo, [silo_row(box + i, one) for i, one in fresh])
+        self._next_silo += len(unique)
+        self._next_ledger += len(unique)
+        if fresh and self.foreign:
             self._run(self._sql.tell, name=ID_MARK, value=str(self._next_silo - 1))
-        return frozenset(seen), repeats
+        return frozenset(one.key for _, one in fresh), len(turn.new) - len(fresh)
 
     def _refresh_ids(self) -> None:
         """The next free ids; read again only when another process has committed since."""
@@ -163,7 +165,7 @@ class Store:
         free = [item for item in strangers if item.ledger_id not in taken]
         rows = [{"box": i.silo_id, "row": i.ledger_id, "at": i.message.arrived} for i in free]
         self._each(self._sql.disown, rows)
-        self._each(self._sql.adopt, [adopted_row(item) for item in free])
+        self._each(self._sql.adopt, [ledger_row(i.ledger_id, i.silo_id, i.message, i.msilo_id) for i in free])
         return [item for item in items if item.known or item.ledger_id not in taken]
 
     def _is_anothers(self, item: Waiting) -> bool:
@@ -246,8 +248,9 @@ class Store:
         with translated("cannot read"):
             self._refresh_ids()
             while True:
-                rows = self._run(self._sql.pending, user=owner.user, host=owner.host, after=after, most=most, now=now)
-                found = [self._waiting(row) for row in rows]
+                found = self._boxed(
+                    self._sql.pending, user=owner.user, host=owner.host, after=after, most=most, now=now
+                )
                 free = [item for item in found if item.state is State.PENDING]
                 if free or len(found) < most:
                     return free
@@ -261,7 +264,7 @@ class Store:
     def handed(self, before: int, most: int) -> list[Waiting]:
         """Messages handed over before a second, and never brought back."""
         with translated("cannot read"):
-            return [self._waiting(row) for row in self._run(self._sql.handed, before=before, most=most)]
+            return self._boxed(self._sql.handed, before=before, most=most)
 
     def held(self, text: str) -> Waiting | None:
         """The message in the box that was given this X-MSilo-ID, or None."""
@@ -269,24 +272,30 @@ class Store:
         if known is None:
             return None
         with translated("cannot read"):
-            row = self._run(self._sql.one, row=int(text.partition("-")[0], 16)).fetchone()
-        return self._waiting(row) if row else None
+            found = self._boxed(self._sql.one, row=int(text.partition("-")[0], 16))
+        return found[0] if found else None
 
     def lapsed(self, now: int, most: int) -> list[Waiting]:
         """Messages whose time is over, but for those under way."""
         with translated("cannot read"):
             self._refresh_ids()
-            found = [self._waiting(row) for row in self._run(self._sql.lapsed, now=now, most=most)]
+            found = self._boxed(self._sql.lapsed, now=now, most=most)
         return [item for item in found if item.state is not State.SENDING and item.message.expires <= now]
 
-    def _waiting(self, row: sqlite3.Row) -> Waiting:
+    def _boxed(self, sql: str, **values: Any) -> list[Waiting]:
+        """Rows of the box with their ledger."""
+        rows = self._c.execute(sql, values)
+        names = [column[0] for column in rows.description]
+        return [self._waiting(dict(zip(names, row, strict=True))) for row in rows]  # SQLite's Row compares every name
+
+    def _waiting(self, row: Mapping[str, Any]) -> Waiting:
         """A row of the box with its ledger; a ledger that belongs to another message does not count."""
         item = waiting_of(row)
         if item.known:
             return item
         number = self._next_ledger
         self._next_ledger += 1
-        return replace(item, ledger_id=number, msilo_id=new_msilo_id(number))
+        return replace(item, ledger_id=number, msilo_id=new_msilo_ids(number, 1)[0])
 
     def by_msilo_id(self, text: str) -> tuple[State, Aor] | None:
         """State and owner of the message that was given this X-MSilo-ID, or None."""
@@ -384,16 +393,6 @@ class Store:
         """Leave nothing readable of what was taken out of the box; does nothing where nothing was."""
         with translated("cannot scrub"):
             self._remains = self._remains and not empty_log(self._c)
-
-    def tell(self, name: str, value: str) -> None:
-        """Leave a word about the daemon for `status`."""
-        with translated("cannot write"):
-            self._run(self._sql.tell, name=name, value=value)
-
-    def recent(self) -> dict[str, Any]:
-        """What an earlier daemon told of what happened last."""
-        with translated("cannot read"):
-            return dict(json.loads(self._one(self._sql.told, name="recent") or "{}"))
 
     def close(self) -> None:
         """Give the file back."""

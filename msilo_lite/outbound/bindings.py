@@ -71,7 +71,10 @@ class Bindings:
 
     def newest(self, aor: Aor, now: float) -> Contact | None:
         """The binding set last that is alive and takes MESSAGE."""
-        alive = [one for one in self._of.get(aor, {}).values() if one.expires > now and one.takes_message]
+        mine = self._of.get(aor)
+        if not mine:
+            return None
+        alive = [one for one in mine.values() if one.expires > now and one.takes_message]
         return max(alive, key=lambda one: one.updated, default=None)
 
     def clock_moved(self, by: int, turn: Turn) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 
 from ..box.message import Message, Waiting
 from ..box.policy import MAX_REQUEST, RECEIVE_BUFFER, sip_date
@@ -27,6 +28,7 @@ LATEST = 2**40
 "A time of another program's row beyond this is no time that a calendar has."
 LATE = 60
 "Seconds after which a reminder says that it is late."
+_OWN_LINES = len(f"Date: {sip_date(0)}\r\nX-MSilo-ID: \r\nUser-Agent: \r\n")
 LATE_HEADER = len("X-MSilo-Late: \r\n") + 10
 _ASCII_BASED = re.compile(
     r"(?i)us-ascii|ascii|utf-?8|iso[-_]?8859-\d+|latin-?\d+|windows-(125\d|874)|cp(125\d|437|85\d|86\d|874)"
@@ -146,12 +148,22 @@ def prefix(message: Message, dress: Dress) -> bytes:
     Only for text/plain in a charset that has ASCII in it, and only where the body is not encoded: elsewhere the words
     would destroy it.
     """
-    if not dress.add_date or media_type(message.ctype) != "text/plain" or _ENCODED.search(message.kept):
+    if not dress.add_date or not _takes_words(message.ctype) or (message.kept and _ENCODED.search(message.kept)):
         return b""
-    charset = _CHARSET.search(message.ctype)
-    if charset and not _ASCII_BASED.fullmatch(charset[1]):
-        return b""
-    kind, at = ("Reminder", message.due) if message.due else ("Offline", message.arrived)
+    return _words("Reminder", message.due) if message.due else _words("Offline", message.arrived)
+
+
+@lru_cache(maxsize=1024)
+def _takes_words(ctype: str) -> bool:
+    """Whether ASCII words may stand before a body of this type."""
+    if media_type(ctype) != "text/plain":
+        return False
+    charset = _CHARSET.search(ctype)
+    return charset is None or _ASCII_BASED.fullmatch(charset[1]) is not None
+
+
+@lru_cache(maxsize=1024)
+def _words(kind: str, at: int) -> bytes:
     return f"[{kind} message - {datetime.fromtimestamp(min(max(at, 0), LATEST)).ctime()}] ".encode()
 
 
@@ -164,10 +176,10 @@ def replay_size(message: Message, dress: Dress) -> int:
     """Bytes of the longest request that carries this message to its AoR, with every header PJSIP and we add."""
     target = message.target or message.owner.uri
     from_ = sender(message, dress)
-    if "privacy" in message.kept.lower():
+    if message.kept and "privacy" in message.kept.lower():
         from_ = max(from_, nobody(message, dress), key=_size)
-    values = (target, from_, message.to, message.kept, _type(message))
-    own = len(f"Date: {sip_date(0)}\r\nX-MSilo-ID: \r\nUser-Agent: {dress.user_agent}\r\n") + MSILO_ID
+    values = _size(target) + _size(from_) + _size(message.to) + _size(message.kept) + _size(_type(message))
+    own = _OWN_LINES + len(dress.user_agent) + MSILO_ID
     own += max(CALL_ID, _size(message.call_id)) if dress.keep_call_id else CALL_ID
     own += dress.signature + _size(target) if dress.signature else 0
     own += LATE_HEADER if message.due else 0
@@ -175,7 +187,7 @@ def replay_size(message: Message, dress: Dress) -> int:
         own += sum(
             _size(name) + _size(value) + 4 for name, value in _contact(message, dress) + _reply_to(message, dress)
         )
-    return FRAME + VIA + TAIL + own + sum(map(_size, values)) + len(message.body) + len(prefix(message, dress))
+    return FRAME + VIA + TAIL + own + values + len(message.body) + len(prefix(message, dress))
 
 
 def fits(message: Message, dress: Dress, target: int) -> None:

@@ -93,6 +93,11 @@ class OpenLane:
         """What waits in it may be sent so much later."""
         self.queue = deque(replace(item, message=item.message.living(seconds)) for item in self.queue)
 
+    def has_delivered(self, item: Waiting) -> None:
+        """One is gone from the box; what is not remembered of it takes no room, however large an inbox is."""
+        self.delivered += 1
+        self.seen.discard(item.silo_id)
+
 
 class Doubts:
     """Answers in a row that may have been for one message alone; a restart begins anew, which keeps the order."""

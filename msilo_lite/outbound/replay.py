@@ -256,7 +256,8 @@ class Replay:
                 return [self._send(flight.lane, flight.item, way, followed=True)]
         verdict = self._judge(flight, answer)
         code, words = (None, BACK) if verdict is CAME_BACK else told(answer)  # a 202 before it came back says nothing
-        return self._ended(flight, verdict, code, words, retry_after(answer), now)
+        wait = retry_after(answer) if verdict.lane is not Then.NEXT else None
+        return self._ended(flight, verdict, code, words, wait, now)
 
     def _judge(self, flight: Flight, answer: Answer) -> Verdict:
         """What an answer means; a 403 for a second recipient in a row is our proxy's own word."""
@@ -317,7 +318,7 @@ class Replay:
         if verdict.alarm:
             self.alarm = f"{flight.way.target}: {words}"
         if verdict.event in (Event.ACCEPTED, Event.HANDED_OVER):
-            lane.delivered += 1
+            lane.has_delivered(item)
             self.alarm, self.held_until = "", 0
             self._suspects.clear()
             self._note_reached(lane.owner)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ..box.delivery import Hop
 from ..box.holds import HELD, Holds
 from ..box.message import Contact
-from ..sip.address import Aor, finds_its_way, is_literal, next_host, parse_address
+from ..sip.address import Aor, finds_its_way, is_literal, next_hop, next_host
 from .bindings import Bindings
 from .compose import hidden_route
 
@@ -32,7 +32,7 @@ class Way:
 
 def first_hop(contact: Contact) -> str:
     """The URI that a message to a Contact is handed to."""
-    return parse_address(contact.path[0]).uri if contact.path else contact.uri
+    return next_hop(contact.path[0]) if contact.path else contact.uri
 
 
 def contact_host(contact: Contact) -> str:

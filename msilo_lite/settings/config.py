@@ -266,7 +266,7 @@ class Config(Watching, Limits, Access, Pacing, Transports, Parameters):
     def hop(self, host: str) -> Hop:
         """What is known of the host, an IP address or a name, that a message is handed to."""
         try:
-            peer = self.peer_at(host)
+            peer = self.peer_at(host) if self.peer else None
         except ValueError:  # a name
             peer = None
         trust = peer.trust_2xx if peer and peer.trust_2xx else self.trust_2xx

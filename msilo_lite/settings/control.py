@@ -26,6 +26,8 @@ _ID = re.compile(r"[0-9a-f]{1,15}-[0-9a-f]{16}")
 
 def silos_before(request: Request) -> list[str]:
     """The X-MSilo-IDs that a request names, those of earlier silos first."""
+    if OWN_ID not in request.first and PATH.lower() not in request.first:
+        return []
     named = [*request.all(PATH.lower()), *request.all(OWN_ID)]
     return [one for one in named if _ID.fullmatch(one)]
 
@@ -46,6 +48,9 @@ class Orders:
     "Messages to send at the most; 0: all (OpenSIPS: the second argument of m_dump)."
 
 
+NO_ORDERS = Orders()
+
+
 def obeyed(request: Request, *, control: bool) -> Request:
     """The request with those of our headers that its sender may use."""
     return request if control else request.without(OWN_PREFIX)
@@ -53,8 +58,8 @@ def obeyed(request: Request, *, control: bool) -> Request:
 
 def orders_of(request: Request) -> Orders:
     """The orders in a request. Raises BadRequest (400) for one that cannot be understood: never half-obeyed."""
-    if not any(key.startswith(OWN_PREFIX) for key, _ in request.headers):
-        return Orders()
+    if not request.steers(OWN_PREFIX):
+        return NO_ORDERS
     ours = [key for key, _ in request.headers if key.startswith(OWN_PREFIX)]
     if len(set(ours)) != len(ours):  # a PBX that adds its own and forgets to take a phone's away
         raise BadRequest(400, "one of the X-MSilo headers stands there twice")

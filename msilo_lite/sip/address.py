@@ -10,6 +10,7 @@ import ipaddress
 import re
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import NamedTuple
 from urllib.parse import quote
 
 import sipmessage
@@ -29,14 +30,14 @@ _ANY_HOST = re.compile(
 _STAND_IN = "host.invalid"
 _ADDR_SPEC = re.compile(r"\s*(?P<uri>[A-Za-z][A-Za-z0-9+.-]*:[^\s<>\"]*)\s*")
 _NAME_ADDR = re.compile(r'(?P<name>"(?:[^"\\]|\\.)*"|[^"<>\\]*)\s*<(?P<uri>[^<>]*)>')
+_TAG = re.compile(r";tag=[A-Za-z0-9.!%*_+`'~-]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _TEL = re.compile(r"(?i)tel:[0-9A-F*#+.()-]+(;[^\s<>\"]*)?")
 _TOKENS = re.compile(r"[A-Za-z0-9.!%*_+`'~ -]+")
 _LIST_ITEM = re.compile(r'(?:"(?:[^"\\]|\\.)*"|<[^>]*>|[^,"<])+')
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Aor:
+class Aor(NamedTuple):
     """Whose mailbox it is: user as RFC 3261 10.3 compares it (escapes decoded, case kept), host in lower case."""
 
     user: str
@@ -54,10 +55,16 @@ class Aor:
     @property
     def uri(self) -> str:
         """The AoR as a SIP URI."""
-        return f"sip:{quote(self.user, safe=USER_SAFE)}@{self.host}"
+        return f"sip:{_escaped(self.user)}@{self.host}"
 
     def __str__(self) -> str:
-        return f"{quote(self.user, safe=USER_SAFE)}@{self.host}"
+        return f"{_escaped(self.user)}@{self.host}"
+
+
+@lru_cache(maxsize=4096)
+def _escaped(user: str) -> str:
+    """A user part as it stands in a URI."""
+    return quote(user, safe=USER_SAFE)
 
 
 TRANSPORTS = ("udp", "tcp", "tls")
@@ -115,8 +122,7 @@ class Remote:
         return str(Endpoint(self.host, self.port, self.transport))
 
 
-@dataclass(frozen=True, slots=True)
-class NameAddr:
+class NameAddr(NamedTuple):
     """The value of From, To or a Contact, split."""
 
     text: str
@@ -168,6 +174,10 @@ def without_headers(uri: str) -> str:
 
 def parse_address(text: str, *, tel: bool = False) -> NameAddr:
     """One From, To or Contact value; `tel`: telephone numbers too. Raises BadRequest (400 or 416)."""
+    address, closed, tag = text.rpartition(">")
+    if closed and text.count("<") == 1 == text.count(">") and (not tag or _TAG.fullmatch(tag)):  # most that ever come
+        whole, uri = _name_addr(address + closed, tel)
+        return NameAddr(whole, uri, (("tag", tag[5:]),) if tag else ())
     name = _QUOTED.match(text)
     start = -1 if _ANY_SCHEME.match(text) else text.find("<", name.end() if name else 0)
     if start < 0:  # addr-spec: what follows a semicolon belongs to the header (RFC 3261 20)
@@ -217,6 +227,12 @@ def named_in(uri: str) -> str:
     return str(found) if found else "-"
 
 
+@lru_cache(maxsize=4096)
+def aor_in(uri: str) -> Aor | None:
+    """The AoR that the text of a URI names. Raises BadRequest as `parse_uri` does."""
+    return aor_of(parse_uri(uri))
+
+
 def same_uri(a: str, b: str) -> bool:
     """RFC 3261 19.1.4: host without case, user with case, escapes decoded, parameters of both sides equal."""
     left, right = parse_uri(a), parse_uri(b)
@@ -239,6 +255,7 @@ def next_hop(route: str) -> str:
     return parse_address(route).uri
 
 
+@lru_cache(maxsize=4096)
 def next_host(uri: str) -> str:
     """The host that a request to this URI is sent to, without brackets: `maddr` before the host (RFC 3261 19.1.1)."""
     parsed = parse_uri(uri)
@@ -259,7 +276,7 @@ def finds_its_way(uri: str) -> bool:
     return is_literal(next_host(uri)) or remote_of(uri).transport in ("tcp", "tls")
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=4096)
 def is_literal(host: str) -> bool:
     """Whether a host needs no look-up: PJSIP resolves names blocking, on our only thread."""
     try:

@@ -9,28 +9,32 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import logging
+import os
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import BadRequest, ConfigError, SipError
 from ..seeing.logs import logger
 from .address import Endpoint, Remote, parse_address, remote_of
+from .binding import load_binding, log_writer
 from .pjsip import (
-    MSG_DATA_SIZE,
     SEND_DONE,
     CApi,
     P,
-    RequestLine,
-    Str,
     header_list,
     interface_addresses,
     learn_layout,
     register_module,
+    selected_socket,
+    status_phrase,
     stay_on_udp,
     watch_dropped,
 )
+from .rdata import Packet, Packets
 from .threshold import DoorTerms
+from .txdata import Builder
+from .udp import Udp
 from .wire import Answer, Incoming, Outgoing, octets
 
 if TYPE_CHECKING:  # asyncio and ssl cost 60 ms, which UDP alone need not wait for
@@ -42,6 +46,8 @@ OURS = frozenset({b"MESSAGE", b"REGISTER", b"OPTIONS", b"NOTIFY"})
 "Methods handed to the listener."
 LEFT = frozenset({b"ACK", b"CANCEL"})
 "Methods left to PJSIP."
+AT_ONCE = 10
+"Packets that PJSIP reads from a socket at once (MAX_IMMEDIATE_PACKET); after fewer, no more are there."
 ALLOW = b"MESSAGE, REGISTER, OPTIONS, NOTIFY"
 
 
@@ -64,19 +70,6 @@ class Listener(Protocol):
         """What happened at the door for TCP and TLS so many times, with the name of its counter."""
 
 
-def _load_binding() -> tuple[Any, Any]:
-    """pjsua2 and its extension module; imported late, because it costs 50 ms and 20 MB."""
-    try:
-        import pjsua2
-        from pjsua2 import _pjsua2
-    except ImportError as error:
-        raise SipError(
-            f"the pjsua2 binding cannot be loaded ({error}); it has wheels for Linux x86_64 and macOS, "
-            "elsewhere build PJSIP 2.15.1's own SWIG binding"
-        ) from error
-    return pjsua2, _pjsua2
-
-
 class Agent:
     """A SIP user agent on one or more addresses. Raises SipError from the constructor and from `send`."""
 
@@ -84,13 +77,17 @@ class Agent:
         self, binds: tuple[Endpoint, ...], listener: Listener, user_agent: str, door: DoorTerms | None = None
     ) -> None:
         """`door`: how TCP and TLS behave. Raises ConfigError as well, where certificates are no good."""
-        self._pj, extension = _load_binding()
+        self._pj, extension = load_binding()
         self._listener = listener
         self._api = CApi(extension, "pjsua2")
         self._api.pj_log_set_level(0)  # libCreate() prints before any level can be configured
-        self._layout = learn_layout(self._api, self._pj.SipTxOption())
         self._sending: int | None = None
         self._early: Answer | None = None
+        self._heard = 0
+        self._sent_by: dict[Endpoint, str] = {}
+        "What a Via says of a transport."
+        self._udp = Udp(lru_cache(maxsize=700)(lambda status: status_phrase(self._api, status)), user_agent)
+        self.packets = Packets(self._copied, self._udp.transports)
         self._start(user_agent)
         self._door_terms = door
         self._doorway: Doorway | None = None
@@ -104,6 +101,8 @@ class Agent:
         except (SipError, ConfigError):
             self.close()
             raise
+        for one, (selector, _) in self._transports:
+            self._share(one, selector)
         bound: dict[str, list[Endpoint]] = {"udp": [endpoint for endpoint, _ in self._transports]}
         streaming: tuple[Endpoint, ...] = self._doorway.door.listening if self._doorway else ()
         for one in streaming:
@@ -122,7 +121,7 @@ class Agent:
 
     def _start(self, user_agent: str) -> None:
         pj = self._pj
-        self._log_writer = _log_writer(pj)
+        self._log_writer = log_writer(pj)
         config = pj.EpConfig()
         config.uaConfig.threadCnt = 0
         config.uaConfig.mainThreadOnly = True
@@ -138,10 +137,11 @@ class Agent:
         except pj.Error as error:
             raise SipError(f"PJSIP does not start: {error.info()}") from error
         self._endpt = self._api.pjsua_get_pjsip_endpt()
+        self._builder = Builder(self._api, self._endpt, learn_layout(self._api, pj.SipTxOption()))
         self._rx, self._event = pj.SipRxData(), pj.SipEvent()
         self._rx_at, self._event_at = int(self._rx.this), int(self._event.this)
         self._on_done = SEND_DONE(self._done)
-        self._kept = register_module(self._api, self._endpt, self._on_request)
+        self._kept = register_module(self._api, self._endpt, self._on_request, self._on_response)
         self._kept_too = watch_dropped(self._api, self._endpt, self._on_dropped)
 
     def _bind(self, bind: Endpoint) -> tuple[Endpoint, Any]:
@@ -152,7 +152,8 @@ class Agent:
         six = ":" in bind.host
         try:
             number = self._endpoint.transportCreate(pj.PJSIP_TRANSPORT_UDP6 if six else pj.PJSIP_TRANSPORT_UDP, config)
-            port = int(self._endpoint.transportGetInfo(number).localAddress.rpartition(":")[2])
+            info = self._endpoint.transportGetInfo(number)
+            port = int(info.localAddress.rpartition(":")[2])
             bound = Endpoint(bind.host, port)
             account = pj.AccountConfig()
             account.idUri = f"sip:msilo-lite@{str(bound).partition(':')[2]}"
@@ -166,46 +167,60 @@ class Agent:
             ) from error
         selector = ctypes.create_string_buffer(64)
         self._api.pjsua_init_tpselector(owner.getId(), selector)
+        name = Endpoint(info.localName.rpartition(":")[0].strip("[]"), port)  # what PJSIP writes into a Via
+        self._sent_by[bound] = str(name).partition(":")[2]
         return bound, (selector, owner)
+
+    def _share(self, bound: Endpoint, selector: Any) -> None:
+        """Let plain answers and requests leave by the socket of a transport."""
+        transport, descriptor = selected_socket(self._api, selector)
+        self._udp.add(transport, os.dup(descriptor), self._sent_by[bound])
 
     # -- in ----------------------------------------------------------------------------------------------------------
     def poll(self, wait: int, most: int) -> None:
-        """Wait up to `wait` milliseconds for something, then take what is there, about `most` events at the most."""
-        handled = self._endpoint.libHandleEvents(wait)
-        taken = handled
-        while handled > 0 and taken < most:
+        """Wait up to `wait` milliseconds for something, then take what is there, about `most` packets at the most."""
+        self._heard = 0
+        handled, before = self._endpoint.libHandleEvents(self._udp.wait(wait)), 0
+        while handled > 0 and self._heard - before >= AT_ONCE and self._heard < most:
+            before = self._heard
             handled = self._endpoint.libHandleEvents(0)
-            taken += handled
+        for token, answer in self._udp.tick():
+            self._listener.answered(token, answer)
         if self._doorway:
             if not self._doorway.door.alive:  # better a new start than half a service
                 raise SipError("the door for TCP and TLS has died; the log tells why")
             for name, number in self._doorway.door.take_counts().items():
                 self._listener.counted(name, number)
 
+    def _copied(self, rdata: int) -> Packet:
+        """A packet through the binding's own copy of it."""
+        self._api.SipRxData_fromPj(self._rx_at, rdata)
+        host, _, port = self._rx.srcAddress.rpartition(":")
+        return Packet(octets(self._rx.wholeMsg), host.strip("[]"), int(port))
+
     def _on_request(self, rdata: int) -> int:
         """PJSIP's callback; total, because a 0 returned on an error would let pjsua answer 200 to a lost MESSAGE."""
         ours = True
+        self._heard += 1
         try:
-            self._api.SipRxData_fromPj(self._rx_at, rdata)
-            raw: bytes = octets(self._rx.wholeMsg)
-            method = raw.split(None, 1)[0]  # PJSIP skips any white space here, so must we
+            packet = self.packets.read(rdata)
+            method = packet.raw.split(None, 1)[0]  # PJSIP skips any white space here, so must we
             ours = method in OURS
-            host, _, port = self._rx.srcAddress.rpartition(":")
-            peer: tuple[str, int, str, bool] = (host.strip("[]"), int(port), "udp", False)
-            if self._doorway and self._doorway.guards(rdata, peer[0], peer[1]):
-                found = self._doorway.sender(raw, peer[0], peer[1])
+            peer: tuple[str, int, str, bool] = (packet.host, packet.port, "udp", False)
+            raw = packet.raw
+            if self._doorway and self._doorway.guards(rdata, packet.host, packet.port):
+                found = self._doorway.sender(raw, packet.host, packet.port)
                 if found is None:  # not from the door: a program of this machine, which is no way in
                     self._listener.dropped("bypassing")
                     return 1
                 peer, raw = found
-            host = peer[0]
-            if not self._listener.hears(host):
+            if not self._listener.hears(peer[0]):
                 if method != b"ACK":  # never answered (RFC 3261 17)
                     self._listener.dropped("untrusted")
                     self._respond(rdata, 403, ())
                 return 1
             if ours:
-                self._hand_over(raw, peer, self._clone(rdata))
+                self._hand_over(raw, peer, self._udp.asked(packet) or self._clone(rdata))
             elif method not in LEFT:  # RFC 3261 8.2.1; pjsua would look for a call, or say nothing
                 self._respond(rdata, 405, ((b"Allow", ALLOW),))
                 ours = True
@@ -227,6 +242,18 @@ class Agent:
         self._api.check(self._api.pjsip_rx_data_clone(rdata, 0, ctypes.byref(clone)), "keeping a request")
         return clone.value or 0
 
+    def _on_response(self, rdata: int) -> int:
+        """PJSIP's callback for a response that belongs to no transaction of its own; 1 where it is to one of ours."""
+        self._heard += 1
+        try:
+            taken, ended = self._udp.heard(self.packets.read(rdata).raw)
+            if ended:
+                self._listener.answered(*ended)
+            return int(taken)
+        except Exception:  # the one broad catch of this thread of control
+            log.exception("a response failed inside the edge")
+            return 1
+
     def _on_dropped(self, transport: int, what: bytes, why: str) -> None:
         self._listener.dropped("malformed")
         log.warning("request.malformed", size=len(what), why=why)
@@ -236,7 +263,13 @@ class Agent:
     # -- answers -----------------------------------------------------------------------------------------------------
     def answer(self, handle: int, status: int, headers: tuple[tuple[str, str], ...] = ()) -> None:
         """Answer a request once; the handle is spent. Never raises: an answer that cannot go is only logged."""
-        encoded = tuple((name.encode(), octets(value)) for name, value in headers)
+        encoded = tuple((name.encode(), octets(value)) for name, value in headers) if headers else ()
+        if handle < 0:
+            try:
+                self._udp.answer(handle, status, encoded)
+            except OSError as error:
+                log.warning("an answer %d could not be sent: %s", status, error.strerror)
+            return
         self._respond(handle, status, encoded)
         self._api.pjsip_rx_data_free_cloned(handle)
 
@@ -263,6 +296,8 @@ class Agent:
         """
         if flaw := message.flaw():
             raise SipError(flaw, permanent=True)
+        if self._udp.send(token, message):
+            return
         try:
             remote = remote_of(parse_address(message.routes[0]).uri if message.routes else message.target)
         except BadRequest as error:
@@ -282,52 +317,13 @@ class Agent:
             raise
 
     def _send(self, token: int, message: Outgoing, selector: Any) -> None:
-        data = self._create(message, selector)
+        data = self._builder.create(message, selector)
         self._sending, self._early = token, None
         status = self._api.pjsip_endpt_send_request(self._endpt, data, -1, token, self._on_done)
         early, self._sending, self._early = self._early, None, None
         self._api.check(status, "sending")  # PJSIP may have called back as well: the error tells more
         if early:
             self._listener.answered(token, early)
-
-    def _create(self, message: Outgoing, selector: Any) -> P:
-        """The request as PJSIP's own tx_data, ours to send or to give back."""
-        data = self._create_bare(message)
-        try:
-            self._fill(data, message)
-            self._api.check(self._api.pjsip_tx_data_set_transport(data, selector), "choosing the transport")
-        except BaseException:
-            self._api.pjsip_tx_data_dec_ref(data)
-            raise
-        return data
-
-    def _create_bare(self, message: Outgoing) -> P:
-        """Request line, From, To, Call-ID and CSeq; PJSIP gives back its memory when it fails."""
-        start = RequestLine(self._api, message.method.encode())
-        from_ = octets(message.from_), octets(message.from_tag)
-        to = octets(message.to), octets(message.to_tag)
-        try:
-            return start.create(self._endpt, octets(message.target), from_, to, octets(message.call_id), message.cseq)
-        finally:
-            start.release()
-
-    def _fill(self, data: P, message: Outgoing) -> None:
-        """Headers, Route and body."""
-        api, layout = self._api, self._layout
-        options = ctypes.create_string_buffer(MSG_DATA_SIZE)
-        at = ctypes.addressof(options)
-        api.pjsua_msg_data_init(at)
-        headers = message.headers
-        if message.body:
-            for offset, text in ((layout.content_type, message.ctype), (layout.body, message.body)):
-                field = Str.from_buffer(options, offset)
-                field.ptr, field.slen = text, len(text)
-        elif message.ctype:  # PJSIP writes the Content-Type of a body only
-            headers = (*headers, (b"Content-Type", message.ctype))
-        with header_list(api, headers, at + layout.headers) as made:
-            for route in message.routes:
-                made.add_route(octets(route))
-            api.pjsua_process_msg_data(data, at)
 
     def _selector_for(self, remote: Remote) -> Any:
         """The first transport of the address family that the next hop has; PJSIP does not choose IPv6 by itself."""
@@ -378,18 +374,7 @@ class Agent:
 
     def close(self) -> None:
         """Stop PJSIP; nothing may be called afterwards."""
+        self._udp.close()
         if self._doorway:
             self._doorway.door.close()
         self._endpoint.libDestroy(self._pj.PJSUA_DESTROY_NO_NETWORK)
-
-
-def _log_writer(pj: Any) -> Any:
-    """PJSIP's log into `logging`: the first line only, since what follows may be a whole request with its body."""
-
-    class Writer(pj.LogWriter):  # type: ignore[misc]
-        def write(self, entry: Any) -> None:
-            levels = {1: logging.ERROR, 2: logging.WARNING, 3: logging.INFO}
-            said = entry.msg.partition("\n")[0].strip()
-            log.log(levels.get(entry.level, logging.DEBUG), "pjsip.said", words=said)
-
-    return Writer()

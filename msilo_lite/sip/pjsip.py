@@ -29,7 +29,7 @@ class Str(ctypes.Structure):
     _fields_ = [("ptr", ctypes.c_char_p), ("slen", ctypes.c_ssize_t)]
 
 
-RX_REQUEST = ctypes.CFUNCTYPE(ctypes.c_int, P)
+RX_PACKET = ctypes.CFUNCTYPE(ctypes.c_int, P)
 SEND_DONE = ctypes.CFUNCTYPE(None, P, P)
 
 
@@ -49,7 +49,8 @@ class Module(ctypes.Structure):
 
     _fields_ = [
         ("prev", P), ("next", P), ("name", Str), ("id", ctypes.c_int), ("priority", ctypes.c_int),
-        ("load", P), ("start", P), ("stop", P), ("unload", P), ("on_rx_request", RX_REQUEST), ("rest", P * 4),
+        ("load", P), ("start", P), ("stop", P), ("unload", P), ("on_rx_request", RX_PACKET),
+        ("on_rx_response", RX_PACKET), ("rest", P * 3),
     ]  # fmt: skip
 
 
@@ -87,6 +88,8 @@ SIGNATURES: dict[str, tuple[Any, ...]] = {
     "pjsua_init_tpselector": (None, ctypes.c_int, P),
     "pjsip_endpt_register_module": (ctypes.c_int, P, P),
     "pjsip_endpt_get_tpmgr": (P, P),
+    "pjsip_get_status_text": (P, ctypes.c_int),
+    "pjsip_udp_transport_get_socket": (ctypes.c_long, P),
     "pjsip_tpmgr_set_drop_data_cb": (ctypes.c_int, P, DROPPED),
     "pjsip_rx_data_clone": (ctypes.c_int, P, ctypes.c_uint, ctypes.POINTER(P)),
     "pjsip_rx_data_free_cloned": (ctypes.c_int, P),
@@ -298,16 +301,36 @@ def stay_on_udp(api: CApi) -> None:
     words[4] = 1  # endpt.disable_tcp_switch
 
 
-def register_module(api: CApi, endpoint: int, on_request: Callable[[int], int]) -> tuple[Any, ...]:
-    """Put `on_request(rdata) -> 0 | 1` in front of pjsua's modules; 1 means taken.
+def status_phrase(api: CApi, status: int) -> bytes:
+    """PJSIP's words for a status code."""
+    text = Str.from_address(api.pjsip_get_status_text(status))
+    return ctypes.string_at(ctypes.cast(text.ptr, P), text.slen)
+
+
+SELECTED = 8
+"Where a pjsip_tpselector keeps the transport, after two ints (sip_transport.h)."
+
+
+def selected_socket(api: CApi, selector: Any) -> tuple[int, int]:
+    """Address of the UDP transport that a selector names, and its socket, which stays PJSIP's."""
+    transport = P.from_buffer(selector, SELECTED).value or 0
+    return transport, api.pjsip_udp_transport_get_socket(transport)
+
+
+def register_module(
+    api: CApi, endpoint: int, on_request: Callable[[int], int], on_response: Callable[[int], int]
+) -> tuple[Any, ...]:
+    """Put `on_request(rdata) -> 0 | 1`, and the same for responses, in front of pjsua's modules; 1 means taken.
 
     Returns what must be kept alive as long as the endpoint. Raises SipError.
     """
     name = b"mod-msilo-lite"
-    callback = RX_REQUEST(on_request)
-    module = Module(name=pj_str(name), id=-1, priority=PRIORITY, on_rx_request=callback)
+    callbacks = RX_PACKET(on_request), RX_PACKET(on_response)
+    module = Module(
+        name=pj_str(name), id=-1, priority=PRIORITY, on_rx_request=callbacks[0], on_rx_response=callbacks[1]
+    )
     api.check(api.pjsip_endpt_register_module(endpoint, ctypes.addressof(module)), "registering with PJSIP")
-    return name, callback, module
+    return name, callbacks, module
 
 
 def watch_dropped(api: CApi, endpoint: int, on_dropped: Callable[[int, bytes, str], None]) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from ..box.policy import RECEIVE_BUFFER, delta_seconds
@@ -58,6 +58,7 @@ _LINE_END = re.compile(r"\r?\n")
 _FOLD = re.compile(r"\r?\n[ \t]+")
 _TOKEN = re.compile(r"[A-Za-z0-9.!%*_+`'~-]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_CONTROLS = bytes((*range(0x09), *range(0x0A, 0x20), 0x7F))
 _CONTROL_BYTE, _TOKEN_BYTES = re.compile(_CONTROL.pattern.encode()), re.compile(_TOKEN.pattern.encode())
 _TEXT = r"\x00-\x08\x0a-\x1f\x7f"
 _ONE_ADDRESS = re.compile(rf'(?:"(?:[^"\\{_TEXT}]|\\[^{_TEXT}])*"|[^"<>{_TEXT}]*)[ \t]*<[^<>"\x00-\x20\x7f]+>')
@@ -167,17 +168,30 @@ class Request:
     "Everything after the head, before any check against Content-Length."
     size: int
     "Bytes of the whole datagram as PJSIP handed it over."
+    clean: bool = False
+    "Whether no header holds a control character; False where nobody has looked."
+    first: dict[str, str] = field(init=False, repr=False, compare=False)
+    "The first value of each header."
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "first", dict(reversed(self.headers)))
 
     def get(self, name: str) -> str | None:
         """The first value of a header, or None."""
-        for key, value in self.headers:
-            if key == name:
-                return value
-        return None
+        return self.first.get(name)
+
+    @property
+    def repeats(self) -> bool:
+        """Whether any header stands there more than once."""
+        return len(self.first) != len(self.headers)
+
+    def steers(self, prefix: str) -> bool:
+        """Whether there are headers whose names begin so."""
+        return f"\n{prefix}" in "\n" + "\n".join(self.first)  # one look, where a loop would be one for each header
 
     def without(self, *prefixes: str) -> Request:
         """The same request as if headers whose names begin so were not there."""
-        if not any(key.startswith(prefixes) for key, _ in self.headers):
+        if not any(self.steers(prefix) for prefix in prefixes):
             return self
         pairs = zip(self.headers, self.names, strict=True)
         left = [(pair, name) for pair, name in pairs if not pair[0].startswith(prefixes)]
@@ -185,6 +199,8 @@ class Request:
 
     def all(self, name: str) -> list[str]:
         """Every value of a header, lists taken apart."""
+        if name not in self.first:
+            return []
         return [item for key, value in self.headers if key == name for item in split_list(value)]
 
 
@@ -197,27 +213,37 @@ def read(raw: bytes) -> Request:
     """Split a request. Raises BadRequest (400) when it is not one."""
     found = _HEAD_END.search(raw)
     head, body = (raw[: found.start()], raw[found.end() :]) if found else (raw, b"")
+    returns, ends = head.count(b"\r"), head.count(b"\n")
     text = head.decode("utf-8", "surrogateescape")
-    if text.count("\r") != text.count("\r\n"):  # others, such as the PBX that strips our headers, read it otherwise
+    if returns != head.count(b"\r\n"):  # others, such as the PBX that strips our headers, read it otherwise
         raise BadRequest(400, "a carriage return stands alone")
+    clean = len(head.translate(None, _CONTROLS)) == len(head) - returns - ends
     if "\n " in text or "\n\t" in text:
         text = _FOLD.sub(" ", text)
-    start, *lines = _LINE_END.split(text)
+    start, *lines = text.split("\r\n") if returns == ends else _LINE_END.split(text)
     parts = start.split(" ")
     if len(parts) != 3:
         raise BadRequest(400, "the request line is malformed")
     headers, names = [], []
     for line in lines:
         name, colon, value = line.partition(":")
-        name = name.rstrip(" \t")
         if not colon:
             raise BadRequest(400, "a header line has no colon")
-        if not _TOKEN.fullmatch(name):
-            continue  # no header that anybody knows
-        key = name.lower()
-        headers.append((COMPACT.get(key, key), value.strip()))
-        names.append(COMPACT.get(key, name))
-    return Request(parts[0], parts[1], tuple(headers), tuple(names), body, len(raw))
+        known = _known(name)
+        if known:
+            headers.append((known[0], value.strip()))
+            names.append(known[1])
+    return Request(parts[0], parts[1], tuple(headers), tuple(names), body, len(raw), clean)
+
+
+@lru_cache(maxsize=1024)
+def _known(name: str) -> tuple[str, str] | None:
+    """A header's name in long form, in lower case and as it is written; None for no header that anybody knows."""
+    name = name.rstrip(" \t")
+    if not _TOKEN.fullmatch(name):
+        return None
+    key = name.lower()
+    return COMPACT.get(key, key), COMPACT.get(key, name)
 
 
 def check(request: Request) -> bytes:
@@ -236,22 +262,28 @@ def check(request: Request) -> bytes:
     parse_uri(request.target)
     if request.get("max-forwards") == "0" and request.method != "OPTIONS":  # which we answer ourselves (RFC 3261 11)
         raise BadRequest(483, "Max-Forwards is used up")
-    required = request.all("require")
-    plain(request, "require")
-    if required:
+    if required := request.all("require"):
+        plain(request, "require")
         raise BadRequest(420, "an extension is required", headers=(("Unsupported", ", ".join(required)),))
     return request.body[:length]
 
 
 def _single(request: Request) -> None:
     """Raises BadRequest (400) where a header that goes alone does not: two readers could take different ones."""
+    if not request.repeats:
+        return
     seen = [key for key, _ in request.headers if key in ALONE]
     if len(seen) != len(set(seen)):
         raise BadRequest(400, "a header that goes alone stands there twice")
 
 
 def _cseq(request: Request) -> tuple[int, str]:
-    parts = (request.get("cseq") or "").split()
+    return _split_cseq(request.get("cseq") or "")
+
+
+@lru_cache(maxsize=1024)
+def _split_cseq(value: str) -> tuple[int, str]:
+    parts = value.split()
     return (delta_seconds(parts[0]) or 0, parts[1]) if len(parts) == 2 else (0, "")
 
 
@@ -262,6 +294,8 @@ def registrar_order(request: Request) -> tuple[str, int]:
 
 def plain(request: Request, name: str) -> str:
     """A header that will be sent again. Raises BadRequest (400) where a control character could break out of it."""
+    if request.clean:
+        return request.first.get(name, "")
     values = [value for key, value in request.headers if key == name]
     if any(_CONTROL.search(value) for value in values):
         raise BadRequest(400, f"{name.capitalize()} holds control characters")
@@ -287,6 +321,8 @@ def bad_type(ctype: str, body: bytes) -> bool:
 
 def kept_lines(block: str) -> list[tuple[str, str]]:
     """Names and values of kept headers; those of others may be folded, or lack the last line end."""
+    if not block:
+        return []
     pairs = (line.partition(":") for line in _LINE_END.split(_FOLD.sub(" ", block)))
     named = ((name.strip(), value.strip()) for name, colon, value in pairs if colon)
     return [(name, _CONTROL.sub(" ", value)) for name, value in named if _TOKEN.fullmatch(name)]
@@ -302,6 +338,7 @@ def content_type(request: Request, body: bytes) -> str:
     return value
 
 
+@lru_cache(maxsize=1024)
 def media_type(ctype: str) -> str:
     """type/subtype of a Content-Type value, in lower case."""
     return ctype.partition(";")[0].strip().lower()
@@ -309,6 +346,8 @@ def media_type(ctype: str) -> str:
 
 def kept_headers(request: Request) -> str:
     """The end-to-end headers a replay repeats: Subject, Priority, Content-Encoding, unknown ones, ..."""
+    if NOT_KEPT.issuperset(request.first):
+        return ""
     lines = [
         f"{name}: {value}\r\n"
         for name, (key, value) in zip(request.names, request.headers, strict=True)

@@ -12,7 +12,7 @@ import pytest
 
 from bench import kamailio as bench
 from bench import wire
-from bench.processes import last_words, launch
+from bench.processes import Setting, last_words, launch
 from msilo_lite.box.delivery import State
 from msilo_lite.box.inbox import Inbox
 from msilo_lite.box.message import Settled, Turn
@@ -301,7 +301,7 @@ def original(folder: Path, file: Path) -> Iterator[Address]:
         config = folder / "kamailio.cfg"
         text = target.config(port, port, file).replace(f"alias={wire.DOMAIN}", "alias=home.lan")
         config.write_text(text.replace("request_route {", f"{more}\nrequest_route {{", 1))
-        running = launch([program, "-DD", "-E", "-f", str(config), "-Y", str(folder)], folder, file)
+        running = launch([program, "-DD", "-E", "-f", str(config), "-Y", str(folder)], Setting(folder), file)
         try:
             running.port = port
             if bench.serves(running):

@@ -61,6 +61,7 @@ CREATE INDEX msilo_owner_idx ON silo (username, domain COLLATE "NOCASE");
 
 # What 0.3.0 changed. DO NOT EDIT once it is released; until then it grows with the migration.
 THIRD_CHANGE = """
+DROP INDEX silo_account_idx;
 CREATE TABLE msilo_hold (kind TEXT NOT NULL, name TEXT NOT NULL, since INTEGER NOT NULL, PRIMARY KEY (kind, name))
     WITHOUT ROWID;
 CREATE TABLE msilo_usage (username TEXT NOT NULL, domain TEXT NOT NULL, messages INTEGER NOT NULL,

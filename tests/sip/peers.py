@@ -47,7 +47,17 @@ class Silo:
         self._commands: list[Process] = []
 
     def start(self) -> "Silo":
-        argv = [sys.executable, "-m", "msilo_lite", "serve", "--db-url", self.db_url, "--settle", "0.1"]
+        argv = [
+            sys.executable,
+            "-m",
+            "msilo_lite",
+            "serve",
+            "--no-supervise",
+            "--db-url",
+            self.db_url,
+            "--settle",
+            "0.1",
+        ]
         argv += ["--set", "add_date=0", *self.options]  # bytes out = bytes in, unless a test asks for the words
         for address in self.bind:
             argv += ["--bind", address]

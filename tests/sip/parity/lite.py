@@ -26,7 +26,7 @@ class Lite(Silo):
 
     def refuses(self) -> subprocess.CompletedProcess[str]:
         """How a start ends that has no ready line."""
-        argv = [sys.executable, "-m", "msilo_lite", "serve", "--db-url", self.db_url, *self.options]
+        argv = [sys.executable, "-m", "msilo_lite", "serve", "--no-supervise", "--db-url", self.db_url, *self.options]
         return subprocess.run(argv, capture_output=True, text=True, env=self._environment(), timeout=20, check=False)
 
     def statistics(self) -> dict[str, int]:

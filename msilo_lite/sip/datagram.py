@@ -1,0 +1,165 @@
+"""The text of what leaves by UDP: answers to plain requests, and plain requests; pure.
+
+PJSIP makes the same out of structures, on a pool for each; here a request's own lines are repeated. What is not plain
+(folded lines, a Via that needs more than a look, a URI that needs more than an address) is left to PJSIP.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import NamedTuple
+
+from ..errors import BadRequest
+from .address import is_literal, next_hop, parse_uri
+from .wire import COMPACT, Outgoing, octets
+
+COOKIE = b"z9hG4bK"
+"Begins the branch of everybody who follows RFC 3261 (8.1.1.7)."
+OURS = COOKIE + b"Ms"
+"Begins ours; RANDOM hexadecimal digits follow."
+RANDOM = 24
+SIP_PORT = 5060
+LARGEST = 1300
+"Bytes up to which UDP is right for a request whatever the path is (RFC 3261 18.1.1)."
+HIDDEN = ";hide>"
+"End of a Route that is followed and not written."
+_COPIED = {name.lower().decode(): name for name in (b"Via", b"From", b"To", b"Call-ID", b"CSeq", b"Record-Route")}
+"What an answer repeats as it is (RFC 3261 8.2.6.2, 12.1.1)."
+_TOP_VIA = re.compile(
+    rb"(?i)[^\r\n]*\r\n(?:via|v)[ \t]*:[ \t]*(SIP/2\.0/UDP)[ \t]+([^\s;,]+)((?:;[^\s;,\"]+)+)[ \t]*\r\n"
+)
+_SENT_BY = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[^\s:;,\[\]]+)(?::(\d{1,5}))?")
+_TO_TAG = re.compile(rb"(?i);[ \t]*tag[ \t]*=")
+_LEFT_TO_PJSIP = frozenset({b"maddr", b"received", b"ttl"})
+
+
+class Asked(NamedTuple):
+    """A plain request that can be answered by its own lines."""
+
+    lines: list[bytes]
+    "Start line and header lines."
+    sent_by: bytes
+    parameters: list[bytes]
+    "Of the topmost Via."
+    branch: bytes
+    host: str
+    port: int
+    "Where it came from."
+
+    @property
+    def back(self) -> tuple[str, int]:
+        """Where its answer goes (RFC 3261 18.2.2, RFC 3581 4)."""
+        if b"rport" in self.parameters:
+            return self.host, self.port
+        form = _SENT_BY.fullmatch(self.sent_by)
+        return self.host, int(form[2] or SIP_PORT) if form else self.port
+
+
+def asked(raw: bytes, host: str, port: int) -> Asked | None:
+    """A request that came by UDP, as far as its answer needs it; None where that takes more than a look."""
+    via = _TOP_VIA.match(raw)
+    end = raw.find(b"\r\n\r\n")
+    if via is None or end < 0:
+        return None
+    head = raw[:end]
+    ends = head.count(b"\r\n")
+    folded = b"\n " in head or b"\n\t" in head
+    if folded or head.count(b"\n") != ends or head.count(b"\r") != ends or not _SENT_BY.fullmatch(via[2]):
+        return None
+    branch, parameters = b"", via[3].split(b";")[1:]
+    for parameter in parameters:
+        name, _, value = parameter.partition(b"=")
+        name = name.lower()
+        if name == b"branch":
+            branch = value
+        elif name in _LEFT_TO_PJSIP or (name == b"rport" and parameter != b"rport"):
+            return None
+    if not branch.startswith(COOKIE):
+        return None
+    return Asked(head.split(b"\r\n"), via[2], parameters, branch, host, port)
+
+
+def response(to: Asked, status: int, phrase: bytes, headers: tuple[tuple[bytes, bytes], ...] = ()) -> bytes:
+    """The answer to a request. It has the same To tag each time (RFC 3261 8.2.7: nothing is remembered)."""
+    out = [b"SIP/2.0 %d %s" % (status, phrase), _via_back(to)]
+    for line in to.lines[2:]:
+        at = line.find(b":")
+        name = _copied(line[:at])
+        if name == b"To" and not _TO_TAG.search(line, line.rfind(b">") + 1):
+            out.append(b"To%s;tag=%s" % (line[at:], to.branch))
+        elif name:
+            out.append(name + line[at:])
+    out += [b"%s: %s" % pair for pair in headers]
+    out.append(b"Content-Length: 0\r\n\r\n")
+    return b"\r\n".join(out)
+
+
+def _via_back(to: Asked) -> bytes:
+    """The topmost Via with what the transport saw (RFC 3261 18.2.1, RFC 3581 4)."""
+    seen = [b"rport=%d" % to.port if one == b"rport" else one for one in to.parameters]
+    return b"Via: SIP/2.0/UDP %s;%s;received=%s" % (to.sent_by, b";".join(seen), to.host.encode())
+
+
+@lru_cache(maxsize=1024)
+def _copied(name: bytes) -> bytes:
+    """A header's name as everybody writes it where an answer repeats the header, else nothing."""
+    text = name.rstrip(b" \t").lower().decode("latin-1")
+    return _COPIED.get(COMPACT.get(text, text), b"")
+
+
+@lru_cache(maxsize=4096)
+def address_of(uri: str) -> tuple[str, int] | None:
+    """Where a request to this URI goes by UDP, without brackets; None where that takes more than reading it."""
+    try:
+        found = parse_uri(uri)
+    except BadRequest:
+        return None
+    transport = (found.parameters.get("transport") or "udp").lower()
+    odd = {"maddr", "ttl", "method"} & {name.lower() for name in found.parameters}
+    if found.scheme != "sip" or transport != "udp" or odd or "?" in uri or not is_literal(found.host):
+        return None
+    return found.host.strip("[]"), found.port or SIP_PORT
+
+
+def plain_hop(message: Outgoing) -> tuple[str, int] | None:
+    """Where a plain request goes; None where PJSIP has to find out, or may choose another transport."""
+    if message.method != "MESSAGE" or message.to_tag or (message.ctype and not message.body):
+        return None
+    if not message.routes:
+        return address_of(message.target)
+    return _hop_of_route(message.routes[0])
+
+
+@lru_cache(maxsize=1024)
+def _hop_of_route(route: str) -> tuple[str, int] | None:
+    """Of a loose router (RFC 3261 16.12)."""
+    uri = next_hop(route)
+    return address_of(uri) if "lr" in {name.lower() for name in parse_uri(uri).parameters} else None
+
+
+def request(message: Outgoing, sent_by: bytes, branch: bytes, tag: bytes, user_agent: bytes) -> bytes | None:
+    """A plain request; None where it is too long, or a value would break out of its line."""
+    first = octets(
+        f"{message.method} {message.target} SIP/2.0\r\n"
+        f"Via: SIP/2.0/UDP {sent_by.decode()};rport;branch={branch.decode()}\r\n"
+        f"Max-Forwards: 70\r\nFrom: {message.from_};tag={message.from_tag or tag.decode()}\r\nTo: {message.to}\r\n"
+        f"Call-ID: {message.call_id}\r\nCSeq: {message.cseq} {message.method}\r\n"
+    )
+    lines = [b"User-Agent: %s\r\n" % user_agent]
+    lines += [b"%s: %s\r\n" % pair for pair in message.headers]
+    lines += [b"Route: %s\r\n" % octets(route) for route in message.routes if not route.endswith(HIDDEN)]
+    if message.body:
+        lines.append(b"Content-Type: %s\r\n" % message.ctype)
+    head = first + b"".join(lines)
+    ends = 7 + len(lines)
+    if head.count(b"\n") != ends or head.count(b"\r") != ends or b"\0" in head:
+        return None
+    whole = b"%sContent-Length: %d\r\n\r\n%s" % (head, len(message.body), message.body)
+    return whole if len(whole) <= LARGEST else None
+
+
+def branch_of(raw: bytes) -> bytes | None:
+    """The branch of ours that an answer is to, or None where it answers somebody else's."""
+    at = raw.find(b"branch=" + OURS) + len("branch=")
+    return raw[at : at + len(OURS) + RANDOM] if at >= len("branch=") else None
