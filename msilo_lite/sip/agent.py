@@ -251,7 +251,7 @@ class Agent:
                 self._listener.answered(*ended)
             return int(taken)
         except Exception:  # the one broad catch of this thread of control
-            log.exception("a response failed inside the edge")
+            log.exception("transaction.broken")
             return 1
 
     def _on_dropped(self, transport: int, what: bytes, why: str) -> None:
@@ -268,7 +268,7 @@ class Agent:
             try:
                 self._udp.answer(handle, status, encoded)
             except OSError as error:
-                log.warning("an answer %d could not be sent: %s", status, error.strerror)
+                log.warning("answer.not_sent", code=status, error=error.strerror)
             return
         self._respond(handle, status, encoded)
         self._api.pjsip_rx_data_free_cloned(handle)
