@@ -40,12 +40,13 @@ from .rows import (
 )
 from .schema import Names, ledger, silo_table
 from .statements import statements
+from .told import Told
 
 ID_MARK = "last_silo_id"
 "Where the highest id is kept for a table whose own ids come back, as Kamailio makes it."
 
 
-class Store:
+class Store(Told):
     """The file. Every method may raise StoreError."""
 
     def __init__(self, file: Path, names: Names | None = None, *, counted: bool = False, served: bool = False) -> None:
@@ -372,16 +373,6 @@ class Store:
         """Leave nothing readable of what was taken out of the box; does nothing where nothing was."""
         with translated("cannot scrub"):
             self._remains = self._remains and not empty_log(self._c)
-
-    def tell(self, name: str, value: str) -> None:
-        """Leave a word about the daemon for `status`."""
-        with translated("cannot write"):
-            self._run(self._sql.tell, name=name, value=value)
-
-    def recent(self) -> dict[str, Any]:
-        """What an earlier daemon told of what happened last."""
-        with translated("cannot read"):
-            return dict(json.loads(self._one(self._sql.told, name="recent") or "{}"))
 
     def close(self) -> None:
         """Give the file back."""

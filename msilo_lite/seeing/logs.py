@@ -20,7 +20,6 @@ from structlog.stdlib import BoundLogger, ProcessorFormatter
 from structlog.typing import EventDict, Processor
 
 EVENTS: Mapping[str, str] = {
-    "answer.broken": "An answer to a replay failed inside the silo. A fault to report.",
     "answer.not_sent": "An answer could not be sent to the peer that waits for it.",
     "clock.set": "Somebody set this machine's clock; what waits keeps its life.",
     "configuration.doubtful": "A configuration that was read again has something that may be meant otherwise.",

@@ -251,7 +251,7 @@ class Agent:
                 self._listener.answered(*ended)
             return int(taken)
         except Exception:  # the one broad catch of this thread of control
-            log.exception("answer.broken")
+            log.exception("transaction.broken")
             return 1
 
     def _on_dropped(self, transport: int, what: bytes, why: str) -> None:

@@ -86,7 +86,7 @@ def test_messages(seen: dict[str, Any]) -> None:
 
 
 def test_status_and_holds(seen: dict[str, Any]) -> None:
-    assert set(seen["status"]) | {"extension", "watched"} == fields("`status`")
+    assert set(seen["status"]) | {"extension", "watched", "streams"} == fields("`status`")
     for one in (*seen["hold"], *seen["status"]["holds"]):
         assert set(one) == fields("`hold`")
     for ring in ("wakeups", "attempts", "refusals", "errors"):

@@ -103,7 +103,8 @@ def test_the_metrics_can_be_read(accept: str) -> None:
     delays = tuple(range(len(DELAYS) + 1))
     snapshot = replace(
         GOOD, counters={"stored_messages": 7, "dumped_messages": 3, "dumped_reminders": 2, "refused_403": 4, "odd": 1,
-                        "wakeups": 9, "wakeups_register": 9}, attempts={"486": 5}, gauges={"waiting_messages": 2},
+                        "refused_full_box": 6, "wakeups": 9, "wakeups_register": 9},
+        attempts={"486": 5}, gauges={"waiting_messages": 2},
         delays=delays, delay_sum=12.5, info={"version": "x"},
     )  # fmt: skip
     text, ctype = exposition(snapshot, accept)
@@ -116,6 +117,8 @@ def test_the_metrics_can_be_read(accept: str) -> None:
     assert found["msilo_lite_stored_messages_total",] == 7
     assert found["msilo_lite_delivered_messages_total",] == 5
     assert found["msilo_lite_refused_requests_total", "403"] == 4
+    assert found["msilo_lite_limited_requests_total", "full_box"] == 6
+    assert ("msilo_lite_refused_requests_total", "full_box") not in found
     assert found["msilo_lite_wakeups_total", "register"] == 9
     assert found["msilo_lite_attempts_total", "486"] == 5
     assert found["msilo_lite_other_events_total", "odd"] == 1
