@@ -8,6 +8,7 @@ set -euo pipefail
 packages=(
     kamailio kamailio-sqlite-modules kamailio-extra-modules kamailio-presence-modules kamailio-tls-modules
     sip-tester baresip-core groff-base systemd binutils faketime
+    libpython3.11  # of which Debian's own Python has no need, and PyInstaller has
 )
 
 # One file per package stands for it, so that a peer built by hand counts as well.
@@ -24,11 +25,13 @@ probe_of() {
         systemd) echo systemd-analyze ;;
         binutils) echo objcopy ;;
         faketime) echo faketime ;;
+        libpython3.11) echo libpython3.11.so.1.0 ;;
     esac
 }
 
 present() {
     case $1 in
+        libpython*) PATH=$PATH:/sbin:/usr/sbin ldconfig -p | grep -F "$1" ;;
         *.so) compgen -G "/usr/*lib*/kamailio/modules/$1" || compgen -G "/usr/lib/*/kamailio/modules/$1" \
             || compgen -G "/usr/local/lib*/kamailio/modules/$1" ;;
         *) PATH=$PATH:/usr/local/sbin:/usr/sbin command -v "$1" ;;
