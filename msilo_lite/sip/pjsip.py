@@ -303,8 +303,8 @@ def stay_on_udp(api: CApi) -> None:
 
 def status_phrase(api: CApi, status: int) -> bytes:
     """PJSIP's words for a status code."""
-    text = Str.from_address(api.pjsip_get_status_text(status))
-    return ctypes.string_at(ctypes.cast(text.ptr, P), text.slen)
+    at = api.pjsip_get_status_text(status)
+    return ctypes.string_at(P.from_address(at).value or 0, Str.from_address(at).slen)
 
 
 SELECTED = 8
