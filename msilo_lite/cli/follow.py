@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -21,8 +20,8 @@ SHARE = 4
 
 
 def events(config: Config, choice: Choice, since: int | None, *, follow: bool) -> Iterator[dict[str, Any]]:
-    """Events in order, each as a record; ends at Ctrl-C, or where the past ends. Raises NotFound and StoreError."""
-    with closing(Inbox(config.db_file, config.names)) as inbox, contextlib.suppress(KeyboardInterrupt):
+    """Events in order, each as a record; without `follow` it ends with the past. Raises NotFound and StoreError."""
+    with closing(Inbox(config.db_file, config.names)) as inbox:
         feed = Feed(inbox, since, int(time.time()))
         while True:
             began = time.monotonic()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from dataclasses import replace
 from typing import Annotated
@@ -149,10 +150,11 @@ def tail(
     found = events(
         loaded_from(config, chosen, db_url=db_url).config, choice_of(to, None, None, None), start, follow=follow
     )
-    if json:
-        views.json_lines(found)
-    else:
-        views.events(found)
+    with contextlib.suppress(KeyboardInterrupt):  # wherever it comes, this is how one leaves
+        if json:
+            views.json_lines(found)
+        else:
+            views.events(found)
 
 
 @app.command("stats", epilog="Example: msilo-lite stats --json")

@@ -28,7 +28,7 @@ def test_bash_itself_completes(tmp_path: Path) -> None:
     assert bash
     (tmp_path / "msilo-lite").write_text(f'#!/bin/sh\nexec {sys.executable} -m msilo_lite "$@"\n')
     (tmp_path / "msilo-lite").chmod(0o755)
-    script = run(tmp_path, "--show-completion", "bash").out
+    script = run(tmp_path, env={"_MSILO_LITE_COMPLETE": "source_bash"}).out
     assert "complete -o default -F" in script
     ask = f"""
         PATH={tmp_path}:$PATH

@@ -134,8 +134,8 @@ def test_killed_in_a_migration(tmp_path: Path, point: str, figures: Figures) -> 
         connection.executescript(FIRST_SCHEMA + SECOND_CHANGE)
         connection.execute("PRAGMA user_version = 2")
         connection.execute("INSERT INTO version (table_name, table_version) VALUES ('silo', 8)")
-        row = "('bob', 'home.lan', 4000000000, X'6869')"
-        connection.execute(f"INSERT INTO silo (username, domain, exp_time, body) VALUES {row}")
+        row = "('sip:alice@home.lan', 'sip:bob@home.lan', 'bob', 'home.lan', 4000000000, X'6869')"
+        connection.execute(f"INSERT INTO silo (src_addr, dst_addr, username, domain, exp_time, body) VALUES {row}")
         connection.commit()
     before = harness.query(file, "SELECT sql FROM sqlite_master ORDER BY name")
     dying = Serve(tmp_path, env=armed(point))

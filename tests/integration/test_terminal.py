@@ -41,7 +41,8 @@ def test_a_person_sees_settings_and_status(box: Path, tmp_path: Path) -> None:
     assert "\x1b[36msettle" in ran.out
     assert "Seconds between a REGISTER and the first replay." in " ".join(ran.out.split())
     ran = harness.run_on_terminal(tmp_path, "status", *on(box))
-    assert re.search(r"\x1b\[36m *waiting for", ran.out)
+    assert re.search(r"\x1b\[36m *disk", ran.out)
+    assert "3 messages for 2 users" in ran.out
 
 
 @pytest.mark.parametrize(("typed", "code", "left"), [("y\n", 0, [4]), ("n\n", 1, [2, 3, 4])])

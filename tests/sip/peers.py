@@ -146,7 +146,9 @@ class Silo:
     def box(self) -> list[tuple[str, str, int | None]]:
         """Body, state and last code of each message in the file, oldest first."""
         with closing(Inbox(self.database)) as inbox:
-            return [(one.message.body.decode(), one.state.name.lower(), one.code) for one in inbox.waiting()]
+            return [
+                (one.message.body.decode(errors="replace"), one.state.name.lower(), one.code) for one in inbox.waiting()
+            ]
 
     def forward(self) -> None:
         """As if every back-off were over."""

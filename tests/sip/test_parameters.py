@@ -480,7 +480,7 @@ def test_a_hook_that_cannot_run_is_nobodys_trouble(start: Start, phone: PickUp, 
     bob.register(silo.address)
     assert [bob.take().text, bob.take().text] == ["1", "2"]
     silo.empties()
-    assert ("store_hook cannot be started" in silo.process.errors) == (command != "/bin/false")
+    assert ("hook.not_started" in silo.process.errors) == (command != "/bin/false")
     assert "Traceback" not in silo.process.errors
     assert silo.stop() == 0
 
