@@ -6,11 +6,12 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.figures import Figures, summary
+from tests.figures import Figures, collected, joined, summary
 from tests.unit.kit import Rig
 
 settings.register_profile("quick", max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -25,6 +26,19 @@ OpenRig = Callable[..., Rig]
 def figures(request: pytest.FixtureRequest) -> Figures:
     """Where a test leaves the figures that are printed at the end of the run."""
     return Figures(request.config)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """One of several processes hands its figures to the one that prints."""
+    told = getattr(session.config, "workeroutput", None)
+    if told is not None:
+        told["figures"] = collected(session.config)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """And that one takes them over."""
+    joined(node.config, getattr(node, "workeroutput", {}).get("figures", {}))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -20,6 +20,17 @@ class Figures:
             line[name] = max(line.get(name, 0), number) if "per_" in name else line.get(name, 0) + number
 
 
+def collected(config: pytest.Config) -> dict[str, dict[str, Any]]:
+    """What one process has, for `joined` in another one."""
+    return config.stash.get(LINES, {})
+
+
+def joined(config: pytest.Config, other: dict[str, dict[str, Any]]) -> None:
+    """Take over what another process of the same run has."""
+    for title, line in other.items():
+        Figures(config).add(title, **line)
+
+
 def summary(config: pytest.Config) -> list[str]:
     """The lines to print."""
     lines = config.stash.get(LINES, {})

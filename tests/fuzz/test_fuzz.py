@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+from tests.figures import Figures
 from tests.integration.harness import environment
 
 from .targets import TARGETS
@@ -27,12 +27,12 @@ def fuzz(folder: Path, target: str, seconds: int) -> subprocess.CompletedProcess
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_nothing_breaks(tmp_path: Path, target: str, record_property: Callable[[str, object], None]) -> None:
+def test_nothing_breaks(tmp_path: Path, target: str, figures: Figures) -> None:
     done = fuzz(tmp_path, target, SECONDS)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     words = done.stdout.strip().splitlines()[-1]
     assert words.startswith(f"fuzz: {target}: ")
-    record_property("figures", words)
+    figures.add("bad inputs tried", **{target: int(words.split()[2])})
     assert list((tmp_path / "found").iterdir()) == []
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.figures import Figures
 from tests.waiting import until
 
 from . import torture
@@ -38,7 +39,7 @@ def malformed(silo: Silo) -> int:
 
 
 @pytest.mark.parametrize("one", CASES, ids=lambda one: one.name)
-def test_torture(silo: Silo, one: Torture) -> None:
+def test_torture(silo: Silo, one: Torture, figures: Figures) -> None:
     before, dropped = box(silo), malformed(silo)
     with Phone("torturer") as phone:
         host, port = phone.address
@@ -58,6 +59,7 @@ def test_torture(silo: Silo, one: Torture) -> None:
         assert new == []
     if one.fate is Fate.DROPPED:
         until(lambda: malformed(silo) == dropped + 1, 5, "it is counted as malformed")
+    figures.add("bad inputs tried", torture_messages=1)
 
 
 def test_the_page_says_what_was_tried() -> None:
