@@ -30,10 +30,10 @@ class _Taken:
 class Quota:
     """Looks before a message is taken."""
 
-    def __init__(self, policy: Policy, store: Store, is_short: Callable[[float], bool] = lambda _: False) -> None:
-        """`is_short`: whether the disk has too little room at a time."""
+    def __init__(self, policy: Policy, store: Store, is_short: Callable[[], bool] = lambda: False) -> None:
+        """`is_short`: whether the disk has too little room now: asked once a turn, for a storm fills it in no time."""
         self._store = store
-        self._is_short = is_short
+        self._is_short, self._short = is_short, False
         self.obey(policy)
         self._turn: list[Message] = []
         self._done = 0
@@ -54,7 +54,9 @@ class Quota:
             raise refusal
 
     def _refusal(self, message: Message, turn: list[Message], now: int) -> Rejected | None:
-        if self._is_short(now):
+        if not turn:
+            self._short = self._is_short()
+        if self._short:
             return _full(503, "the disk is almost full (min_free)", SPACE_RETRY, "refused_disk")
         caps, most = self._caps, self._policy.max_messages
         if not (most or caps.counted):
@@ -62,9 +64,9 @@ class Quota:
         self._follow(turn)
         owner, size = message.owner, size_of(message)
         if most and self._waiting(owner, turn, now, most) >= most:
-            return _full(480, "the box is full (max_messages)", FULL_RETRY, "refused_full_box")
+            return _full_box(owner, f"max_messages = {most}")
         if caps.each_bytes and self._count(owner).size + size > caps.each_bytes:
-            return _full(480, "the box is full (max_bytes)", FULL_RETRY, "refused_full_box")
+            return _full_box(owner, f"max_bytes = {caps.each_bytes}")
         if caps.all_messages or caps.all_bytes:
             whole = self._count(EVERYBODY)
             if 0 < caps.all_messages <= whole.messages:
@@ -106,3 +108,7 @@ class Quota:
 
 def _full(status: int, reason: str, again: int, counter: str) -> Rejected:
     return Rejected(status, reason, headers=(("Retry-After", str(again)),), counter=counter)
+
+
+def _full_box(owner: Aor, limit: str) -> Rejected:
+    return _full(480, f"the box of {owner} is full ({limit})", FULL_RETRY, "refused_full_box")

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-LOOK = 1.0
-"Seconds between two looks."
 SHARE = 20
 "A small disk keeps this part of it free, rather than more than it has."
 
@@ -19,17 +17,11 @@ class Space:
         self._folder = file.parent
         self.floor = floor
         "Bytes that stay free."
-        self._looked = -LOOK
-        self._short = False
 
-    def is_short(self, now: float) -> bool:
-        """Whether less than the floor is free; `now`: seconds of any clock. A disk that cannot be asked has room."""
-        if self.floor and not 0 <= now - self._looked < LOOK:
-            self._looked = now
-            self._short = self._look()
-        return bool(self.floor) and self._short
-
-    def _look(self) -> bool:
+    def is_short(self) -> bool:
+        """Whether less than the floor is free now. A disk that cannot be asked has room."""
+        if not self.floor:
+            return False
         try:
             found = os.statvfs(self._folder)
         except OSError:

@@ -496,7 +496,7 @@ def test_a_full_box_and_a_foreign_domain_are_refused_in_a_sentence(tmp_path: Pat
     assert harness.run(tmp_path, "store", "bob", "one", *limit).code == 0
     full = harness.run(tmp_path, "store", "bob", "two", *limit)
     assert (full.code, full.sentence) == (
-        1, "msilo-lite: the box is full (max_messages)"
+        1, "msilo-lite: the box of bob@home.lan is full (max_messages = 1)"
     )  # fmt: skip
     foreign = harness.run(tmp_path, "store", "bob@elsewhere.lan", "three", *limit)
     assert foreign.code == 2

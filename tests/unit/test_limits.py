@@ -157,7 +157,7 @@ class Room:
 
     def __init__(self, store: Store, *, max_messages: int = 0, short: bool = False, **caps: int) -> None:
         self.store, self.turn = store, Turn()
-        self.quota = Quota(Policy(max_messages=max_messages, caps=Caps(**caps)), store, lambda _: short)
+        self.quota = Quota(Policy(max_messages=max_messages, caps=Caps(**caps)), store, lambda: short)
 
     def take(self, owner: Aor = BOB, body: bytes = b"x" * SMALL) -> Rejected | None:
         one = message(owner, body)
@@ -264,10 +264,10 @@ def test_a_disk_without_room_is_seen(tmp_path: Path) -> None:
     """A twentieth of any disk is the most that is kept free."""
     found = os.statvfs(tmp_path)
     free, size = found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
-    assert Space(tmp_path / "f", 2**62).is_short(0) == (free < size // 20)
-    assert not Space(tmp_path / "f", 0).is_short(0)
-    assert not Space(tmp_path / "f", 1).is_short(0)
-    assert not Space(tmp_path / "nowhere" / "f", 2**62).is_short(0)
+    assert Space(tmp_path / "f", 2**62).is_short() == (free < size // 20)
+    assert not Space(tmp_path / "f", 0).is_short()
+    assert not Space(tmp_path / "f", 1).is_short()
+    assert not Space(tmp_path / "nowhere" / "f", 2**62).is_short()
 
 
 def test_other_limits_come_into_force(tmp_path: Path) -> None:
