@@ -186,7 +186,7 @@ def _within(rights: Rights, request: Request) -> Request:
         raise Rejected(403, "its network may not store (store = false)", counter="refused_peer")
     if request.method in ("REGISTER", "NOTIFY") and not rights.wake:
         raise Rejected(403, "its network may not wake users (wake = false)", counter="refused_peer")
-    return request if rights.replayed else request.without(*REPLAYED)
+    return request if rights.replayed or not request.steered else request.without(*REPLAYED)
 
 
 def _sender(request: Request) -> str:

@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "msilo_lite"
 # A module imports lower ranks only; within a rank nobody knows another.
 RANKS: tuple[tuple[str, ...], ...] = (
-    ("__init__", "errors", "logs", "points", "drift", "supervise"),
+    ("__init__", "errors", "logs", "points", "drift", "supervise", "value"),
     # values, and the rules about them
     (
         "address",
@@ -52,6 +52,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
     ),
     # text of a request, rows of a file, words for a person
     ("wire", "rows", "engine", "hook", "presence", "journal", "panels", "verifier", "connection", "certificates"),
+    ("response",),
     # what a request asks for, what a replay looks like; the edges
     ("phone", "verdicts", "echoes", "inward", "outward", "txdata"),
     (
@@ -114,6 +115,7 @@ CORE = (
     "message",
     "policy",
     "wire",
+    "response",
     "pseudo",
     "control",
     "compose",

@@ -39,7 +39,7 @@ class Footing:
 
     def __init__(self, file: Path) -> None:
         """To be made when the log exists, that is after something was read."""
-        self._paths = [file.with_name(file.name + suffix) for suffix in SUFFIXES]
+        self._paths = [str(file.with_name(file.name + suffix)) for suffix in SUFFIXES]
         self._known = [_identity(path) for path in self._paths]
 
     def look(self) -> Ground:
@@ -53,7 +53,7 @@ class Footing:
         """Take our log away from another file that was put in our place: SQLite would read it into that one."""
         for path, known in list(zip(self._paths, self._known, strict=True))[1:]:
             if known and _identity(path) == known:
-                path.unlink(missing_ok=True)
+                Path(path).unlink(missing_ok=True)
 
     def check(self) -> None:
         """Raises StoreError unless they are where they were."""
@@ -62,7 +62,7 @@ class Footing:
             raise StoreError(f"cannot write {self._paths[0]}: {found.value}")
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def _identity(path: str) -> tuple[int, int] | None:
     try:
         found = os.stat(path)
     except OSError:

@@ -9,10 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from ..sip.address import Aor
+from ..value import value
 from .delivery import State
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Message:
     """One MESSAGE as it will be sent to its owner later."""
 
@@ -64,7 +65,7 @@ def size_of(message: Message) -> int:
     return len(message.body) + len(message.kept.encode("utf-8", "surrogateescape"))
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Waiting:
     """A message in the box together with what our ledger knows of it."""
 
@@ -141,7 +142,7 @@ class Wish:
     "Messages to send at the most; 0: all. Of `listen`: the number of that message."
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Settled:
     """How one attempt, or a whole life, ended: the next state and what is to be written beside it."""
 

@@ -80,6 +80,7 @@ class Recorder:
         os.lseek(number, SIZE, os.SEEK_SET)
         self._number = number
         self._map = mmap.mmap(number, SIZE)
+        self._heard = ("", 0)
 
     def arm(self) -> None:
         """From now on a fatal signal is written down."""
@@ -97,6 +98,9 @@ class Recorder:
 
     def heard(self, host: str, port: int) -> None:
         """A request came."""
+        if (host, port) == self._heard:
+            return
+        self._heard = host, port
         self._map[HEARD:END] = f"{host}:{port}".encode()[: END - HEARD].ljust(END - HEARD)
 
     def close(self, *, orderly: bool) -> None:

@@ -15,6 +15,7 @@ from ..settings.control import Orders, obeyed, orders_of, silos_before
 from ..settings.pseudo import Subject, Template
 from ..sip.address import Aor, NameAddr, aor_in, parse_address, parse_uri, without_headers
 from ..sip.wire import PATH, Request, bad_header, check, content_type, dedupe_key, kept_headers, media_type, plain
+from ..value import value
 from .blame import alone
 from .delivery import Event, State, move
 from .message import Message, Settled, Turn, Waiting
@@ -29,7 +30,7 @@ NEVER_STORED = frozenset({"application/im-iscomposing+xml"})
 "Media types that are worthless later (RFC 3994): answered 200 and forgotten."
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Source:
     """Where a request came from."""
 

@@ -67,6 +67,8 @@ class Store(Told):
             self.archive = Archive(self._c, self._sql)
         self._c.row_factory = sqlite3.Row
         self._seen = -1
+        self._firm = False
+        "Whether the last commit went where somebody will see it."
         self._remains = False
         "Whether the log may still hold text that was taken out of the box."
         self._next_silo = self._next_ledger = 0
@@ -95,11 +97,14 @@ class Store(Told):
         Raises StoreError with nothing kept; the caller decides what of the turn to try again.
         """
         try:
-            self.repair.check()
+            if not self._firm:
+                self.repair.check()
+            self._firm = False
             with translated("cannot write"), atomic(self._c):
                 fresh = self._write(turn, now)
                 reach("writing")
             self.repair.check()  # only now is it sure that the commit went where somebody will see it
+            self._firm = True
             return fresh
         except StoreError:
             self._seen = -1  # the ids handed out are void
@@ -139,7 +144,7 @@ class Store(Told):
 
     def _refresh_ids(self) -> None:
         """The next free ids; read again only when another process has committed since."""
-        seen = self.data_version()
+        seen = self._c.execute("PRAGMA data_version").fetchone()[0]
         if seen == self._seen:
             return
         box = self._one(self._sql.highest_silo, name=self._silo.name)
@@ -198,12 +203,14 @@ class Store(Told):
         self._remains |= bool(boxes)
 
     def _write_rest(self, turn: Turn) -> None:
-        gone = [{"user": a.user, "host": a.host} for a, r in turn.recipients.items() if r is None]
-        self._each(self._sql.drop_recipient, gone)
-        self._each(self._sql.keep_recipient, [recipient_row(r) for r in turn.recipients.values() if r])
-        ended = [{"user": a.user, "host": a.host, "at": uri} for (a, uri), c in turn.contacts.items() if c is None]
-        self._each(self._sql.drop_contact, ended)
-        self._each(self._sql.keep_contact, [contact_row(c) for c in turn.contacts.values() if c])
+        if turn.recipients:
+            gone = [{"user": a.user, "host": a.host} for a, r in turn.recipients.items() if r is None]
+            self._each(self._sql.drop_recipient, gone)
+            self._each(self._sql.keep_recipient, [recipient_row(r) for r in turn.recipients.values() if r])
+        if turn.contacts:
+            ended = [{"user": a.user, "host": a.host, "at": uri} for (a, uri), c in turn.contacts.items() if c is None]
+            self._each(self._sql.drop_contact, ended)
+            self._each(self._sql.keep_contact, [contact_row(c) for c in turn.contacts.values() if c])
         self._each(self._sql.ask, turn.asked)
         self._each(self._sql.tell, [{"name": name, "value": value} for name, value in turn.told.items()])
         granted = [{"row": number, "text": json.dumps(result)} for number, result in turn.wishes.items()]

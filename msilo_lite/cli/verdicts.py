@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 
 from ..box.delivery import Hop, Trust
-from ..sip.wire import Answer, response_headers
+from ..sip.response import response_headers
+from ..sip.wire import Answer
 
 FINE, WARNING, WRONG = "ok", "warning", "wrong"
 SKEW = 60

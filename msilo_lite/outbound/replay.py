@@ -18,7 +18,8 @@ from ..box.policy import MINUTE, retry_at
 from ..box.silo import Silo
 from ..errors import SipError
 from ..sip.address import Aor
-from ..sip.wire import Answer, redirect, retry_after
+from ..sip.response import redirect, retry_after
+from ..sip.wire import Answer
 from .lanes import Call, Doubts, Flight, Line, OpenLane, Send, by_timer, told
 from .ways import Way, Ways
 
@@ -108,7 +109,7 @@ class Replay:
     def is_expected(self, owner: Aor) -> bool:
         """Whether the next try of an owner is set already."""
         known = self._troubled.get(owner)
-        return owner in self.open or (known is not None and known.next_try is not None)
+        return owner in self._lanes or owner in self._queue or (known is not None and known.next_try is not None)
 
     def wake(self, owner: Aor, wish: int | None = None, most: int = 0) -> None:
         """Something says that the phone is back, or the operator does: deliver; back-off starts over.

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from ..errors import BadRequest
 from ..sip.address import Aor, parse_address, split_list
-from ..sip.wire import CSEQ_STEP, Answer, Outgoing, Request, registrar_order, response_headers
+from ..sip.response import response_headers
+from ..sip.wire import CSEQ_STEP, Answer, Outgoing, Request, registrar_order
 
 _TAG = re.compile(r"[A-Za-z0-9.!%*_+`'~-]+")
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from ..box.policy import PBX_BACKOFF, delta_seconds
 from ..errors import BadRequest
 from ..sip.address import parse_address
-from ..sip.wire import CSEQ_STEP, Answer, Outgoing, response_headers, retry_after
+from ..sip.response import response_headers, retry_after
+from ..sip.wire import CSEQ_STEP, Answer, Outgoing
 
 FIRST_TOKEN = 2**42
 "Tokens of REGISTERs; nothing else has larger ones."

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 from ..box.policy import MINUTE, PBX_BACKOFF, delta_seconds
 from ..sip.address import Aor
-from ..sip.wire import Answer, response_headers, retry_after
+from ..sip.response import response_headers, retry_after
+from ..sip.wire import Answer
 from .dialog import Dialog, Heard
 from .presence import RegInfo, RegTable
 

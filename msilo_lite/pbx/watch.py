@@ -15,7 +15,8 @@ from typing import Literal
 from ..box.policy import MINUTE, delta_seconds
 from ..errors import BadRequest
 from ..sip.address import Aor
-from ..sip.wire import Answer, Outgoing, Request, check, media_type, response_headers, retry_after
+from ..sip.response import response_headers, retry_after
+from ..sip.wire import Answer, Outgoing, Request, check, media_type
 from .dialog import Dialog, Form
 from .presence import RegInfo, read_pidf, read_reginfo
 from .subscription import LONGEST, REST, Subscription, said_by

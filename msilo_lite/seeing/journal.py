@@ -65,7 +65,7 @@ class Journal:
             self._note("wakeups", now, event="woken", to=str(owner), by=source)
         for one in turn.settled:
             self._settled(one, now)
-        if is_logged(log):
+        if is_logged():
             _tell(turn, fresh)
 
     def _settled(self, one: Settled, now: float) -> None:

@@ -113,9 +113,9 @@ def logger(name: str) -> BoundLogger:
     return found
 
 
-def is_logged(log: BoundLogger) -> bool:
+def is_logged() -> bool:
     """Whether lines of level info are wanted: those about single messages are not even made otherwise."""
-    return bool(log.isEnabledFor(logging.INFO))
+    return logging.root.isEnabledFor(logging.INFO)
 
 
 def begin(level: str, form: str, stream: TextIO | None = None) -> None:

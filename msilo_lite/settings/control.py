@@ -53,12 +53,12 @@ NO_ORDERS = Orders()
 
 def obeyed(request: Request, *, control: bool) -> Request:
     """The request with those of our headers that its sender may use."""
-    return request if control else request.without(OWN_PREFIX)
+    return request if control or not request.steered else request.without(OWN_PREFIX)
 
 
 def orders_of(request: Request) -> Orders:
     """The orders in a request. Raises BadRequest (400) for one that cannot be understood: never half-obeyed."""
-    if not request.steers(OWN_PREFIX):
+    if not request.steered:
         return NO_ORDERS
     ours = [key for key, _ in request.headers if key.startswith(OWN_PREFIX)]
     if len(set(ours)) != len(ours):  # a PBX that adds its own and forgets to take a phone's away

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from ..sip.wire import ALONE, COMPACT, OWN_PREFIX, Request
+from ..value import value
 
 PLAIN = (
     "fu", "fU", "fd", "fn", "tu", "tU", "td", "tn", "ru", "rU", "rd", "ou", "oU", "od",
@@ -59,7 +60,7 @@ _URI = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Subject:
     """What variables are looked up in."""
 

@@ -174,6 +174,18 @@ def without_headers(uri: str) -> str:
 
 def parse_address(text: str, *, tel: bool = False) -> NameAddr:
     """One From, To or Contact value; `tel`: telephone numbers too. Raises BadRequest (400 or 416)."""
+    if text.endswith(">"):
+        return _untagged(text, tel)
+    return _parsed(text, tel)
+
+
+@lru_cache(maxsize=4096)
+def _untagged(text: str, tel: bool) -> NameAddr:
+    """An address without header parameters, such as To of a MESSAGE: the same ones come again and again."""
+    return _parsed(text, tel)
+
+
+def _parsed(text: str, tel: bool) -> NameAddr:
     address, closed, tag = text.rpartition(">")
     if closed and text.count("<") == 1 == text.count(">") and (not tag or _TAG.fullmatch(tag)):  # most that ever come
         whole, uri = _name_addr(address + closed, tel)

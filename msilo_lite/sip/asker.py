@@ -15,7 +15,8 @@ from .address import next_hop
 from .agent import Agent
 from .digest import Challenge, Credentials, best_of
 from .lookup import Lookup
-from .wire import Answer, Outgoing, octets, response_headers
+from .response import response_headers
+from .wire import Answer, Outgoing, octets
 
 HEADERS = {401: (b"Authorization", "www-authenticate"), 407: (b"Proxy-Authorization", "proxy-authenticate")}
 "By the code that asks: where the answer goes, and where the question stands."

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from ..errors import BadRequest
 from .address import is_literal, next_hop, parse_uri
-from .wire import COMPACT, Outgoing, octets
+from .wire import COMPACT, FOLDED, Outgoing, octets
 
 COOKIE = b"z9hG4bK"
 "Begins the branch of everybody who follows RFC 3261 (8.1.1.7)."
@@ -26,6 +26,7 @@ HIDDEN = ";hide>"
 "End of a Route that is followed and not written."
 _COPIED = {name.lower().decode(): name for name in (b"Via", b"From", b"To", b"Call-ID", b"CSeq", b"Record-Route")}
 "What an answer repeats as it is (RFC 3261 8.2.6.2, 12.1.1)."
+_AS_THEY_ARE = frozenset(_COPIED.values()) - {b"To"}
 _TOP_VIA = re.compile(
     rb"(?i)[^\r\n]*\r\n(?:via|v)[ \t]*:[ \t]*(SIP/2\.0/UDP)[ \t]+([^\s;,]+)((?:;[^\s;,\"]+)+)[ \t]*\r\n"
 )
@@ -52,8 +53,7 @@ class Asked(NamedTuple):
         """Where its answer goes (RFC 3261 18.2.2, RFC 3581 4)."""
         if b"rport" in self.parameters:
             return self.host, self.port
-        form = _SENT_BY.fullmatch(self.sent_by)
-        return self.host, int(form[2] or SIP_PORT) if form else self.port
+        return self.host, _port_in(self.sent_by) or self.port
 
 
 def asked(raw: bytes, host: str, port: int) -> Asked | None:
@@ -63,9 +63,9 @@ def asked(raw: bytes, host: str, port: int) -> Asked | None:
     if via is None or end < 0:
         return None
     head = raw[:end]
-    ends = head.count(b"\r\n")
-    folded = b"\n " in head or b"\n\t" in head
-    if folded or head.count(b"\n") != ends or head.count(b"\r") != ends or not _SENT_BY.fullmatch(via[2]):
+    lines = head.split(b"\r\n")
+    ends = len(lines) - 1
+    if FOLDED.search(head) or head.count(b"\n") != ends or head.count(b"\r") != ends or not _port_in(via[2]):
         return None
     branch, parameters = b"", via[3].split(b";")[1:]
     for parameter in parameters:
@@ -77,7 +77,14 @@ def asked(raw: bytes, host: str, port: int) -> Asked | None:
             return None
     if not branch.startswith(COOKIE):
         return None
-    return Asked(head.split(b"\r\n"), via[2], parameters, branch, host, port)
+    return Asked(lines, via[2], parameters, branch, host, port)
+
+
+@lru_cache(maxsize=1024)
+def _port_in(sent_by: bytes) -> int:
+    """The port that a Via names, or the usual one; 0 where it is no sent-by."""
+    form = _SENT_BY.fullmatch(sent_by)
+    return int(form[2] or SIP_PORT) if form else 0
 
 
 def response(to: Asked, status: int, phrase: bytes, headers: tuple[tuple[bytes, bytes], ...] = ()) -> bytes:
@@ -85,7 +92,11 @@ def response(to: Asked, status: int, phrase: bytes, headers: tuple[tuple[bytes, 
     out = [b"SIP/2.0 %d %s" % (status, phrase), _via_back(to)]
     for line in to.lines[2:]:
         at = line.find(b":")
-        name = _copied(line[:at])
+        name = line[:at]
+        if name in _AS_THEY_ARE:
+            out.append(line)
+            continue
+        name = _copied(name)
         if name == b"To" and not _TO_TAG.search(line, line.rfind(b">") + 1):
             out.append(b"To%s;tag=%s" % (line[at:], to.branch))
         elif name:

@@ -21,6 +21,7 @@ from msilo_lite.settings.pseudo import Subject, Template
 from msilo_lite.settings.sources import load
 from msilo_lite.sip.address import aor_of, parse_address, parse_uri, same_uri, split_list
 from msilo_lite.sip.digest import best_of
+from msilo_lite.sip.response import redirect, response_headers, retry_after
 from msilo_lite.sip.wire import (
     Answer,
     check,
@@ -28,9 +29,6 @@ from msilo_lite.sip.wire import (
     kept_headers,
     kept_lines,
     read,
-    redirect,
-    response_headers,
-    retry_after,
 )
 from tests.sip.torture import CASES
 from tests.unit.kit import NOW, PLAIN, message, waiting

@@ -9,6 +9,7 @@ import pytest
 
 from msilo_lite.box.policy import RECEIVE_BUFFER
 from msilo_lite.errors import BadRequest
+from msilo_lite.sip.response import redirect, retry_after
 from msilo_lite.sip.wire import (
     COMPACT,
     Answer,
@@ -18,9 +19,7 @@ from msilo_lite.sip.wire import (
     kept_headers,
     media_type,
     read,
-    redirect,
     registrar_order,
-    retry_after,
 )
 
 from .kit import BOB, CARL, heard, request, text_of
