@@ -73,7 +73,20 @@ RANKS: tuple[tuple[str, ...], ...] = (
         "datagram",
     ),
     # the file as the daemon sees it, and as the commands do
-    ("parameters", "bindings", "inbox", "subscription", "gauges", "web", "repair", "door", "udp", "archive", "told"),
+    (
+        "parameters",
+        "bindings",
+        "inbox",
+        "subscription",
+        "gauges",
+        "web",
+        "repair",
+        "door",
+        "udp",
+        "archive",
+        "told",
+        "checkpoint",
+    ),
     ("store", "notice", "watch", "feed", "copies", "doorway", "transports"),
     # the box
     ("agent", "config", "transfer", "ways", "quota"),

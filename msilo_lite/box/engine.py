@@ -25,7 +25,7 @@ _PRAGMAS = (
     "synchronous=FULL",
     "foreign_keys=OFF",
     "temp_store=MEMORY",
-    "wal_autocheckpoint=4000",  # 16 MB: a page written in many commits is copied into the file once
+    "wal_autocheckpoint=16000",  # 64 MB, the last resort: `checkpoint` comes before
     "cache_size=-16000",
     "secure_delete=ON",  # what was delivered or purged is overwritten with zeros, not only marked as free
 )
@@ -33,10 +33,10 @@ _OURS = (sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.DataError)
 "Errors of SQLite that the same statement would meet again."
 
 
-def connect(file: Path, *, create: bool = False, readonly: bool = False) -> sqlite3.Connection:
+def connect(file: Path, *, create: bool = False, readonly: bool = False, threads: bool = False) -> sqlite3.Connection:
     """A connection in autocommit mode; the file is created 0600 in a directory made 0700 where `create` allows it.
 
-    `readonly`: it is somebody else's, and stays as it is.
+    `readonly`: it is somebody else's, and stays as it is. `threads`: another thread than ours uses it.
     """
     if create:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -45,8 +45,9 @@ def connect(file: Path, *, create: bool = False, readonly: bool = False) -> sqli
     if readonly and _rests(file):
         name += "&immutable=1"  # else SQLite leaves a log behind that only a writer may take away
     made = sqlite3.connect(
-        name, uri=True, timeout=BUSY_SECONDS, isolation_level=None, cached_statements=CACHED_STATEMENTS
-    )
+        name, uri=True, timeout=BUSY_SECONDS, isolation_level=None, cached_statements=CACHED_STATEMENTS,
+        check_same_thread=not threads,
+    )  # fmt: skip
     try:
         for pragma in () if readonly else _PRAGMAS:
             made.execute(f"PRAGMA {pragma}")

@@ -19,6 +19,7 @@ from ..points import reach
 from ..sip.address import Aor
 from . import usage
 from .archive import Archive
+from .checkpoint import Checkpoints
 from .delivery import WAITING, State
 from .engine import atomic, connect, empty_log, migrate, open_engine, translated
 from .ground import opening
@@ -65,6 +66,7 @@ class Store(Told):
             self._c.execute("SELECT count(*) FROM sqlite_master")  # opens the log
             self.repair = Repair(self._c, self._sql, file)
             self.archive = Archive(self._c, self._sql)
+            self._checkpoints = Checkpoints(file, self._c)
         self._c.row_factory = sqlite3.Row
         self._seen = -1
         self._firm = False
@@ -105,6 +107,7 @@ class Store(Told):
                 reach("writing")
             self.repair.check()  # only now is it sure that the commit went where somebody will see it
             self._firm = True
+            self._checkpoints.committed()
             return fresh
         except StoreError:
             self._seen = -1  # the ids handed out are void
@@ -383,4 +386,5 @@ class Store(Told):
 
     def close(self) -> None:
         """Give the file back."""
+        self._checkpoints.close()
         self._c.close()
