@@ -252,7 +252,7 @@ def _case_document(run: Run, case: Case) -> dict[str, object]:
 def machine() -> dict[str, object]:
     """Where this was measured."""
     return {
-        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "system": f"{platform.system()} {platform.release().partition('-')[0]} {platform.machine()}",
         "processors": os.cpu_count(),
         "python": platform.python_version(),
         "sqlite": sqlite3.sqlite_version,

@@ -20,6 +20,8 @@ from .schema import MIGRATIONS, SILO_VERSION, version
 BUSY_SECONDS = 1.0
 "How long a statement waits for another process's lock."
 CACHED_STATEMENTS = 256
+ONE_INDEX = 3
+"Schema from which on owners have one index in a table of ours: a second one is a page more to write for each message."
 _PRAGMAS = (
     "journal_mode=WAL",
     "synchronous=FULL",
@@ -144,12 +146,20 @@ def migrate(connection: sa.Connection, silo: sa.Table) -> None:
             index.create(connection, checkfirst=True)
         row = {"table_name": silo.name, "table_version": SILO_VERSION}
         connection.execute(upsert(version).on_conflict_do_nothing(), row)
+        if have < ONE_INDEX and made_by_us(connection, silo.name):
+            connection.exec_driver_sql("DROP INDEX IF EXISTS silo_account_idx")
         for number in range(have, len(MIGRATIONS)):
             for statement in MIGRATIONS[number]:
                 connection.exec_driver_sql(statement)
                 reach("migrating")
         reach("migrated")
         connection.exec_driver_sql(f"PRAGMA user_version = {len(MIGRATIONS)}")
+
+
+def made_by_us(connection: sa.Connection, name: str) -> bool:
+    """Whether we made msilo's table, and not a Kamailio."""
+    text = "SELECT sql FROM sqlite_master WHERE type = 'table' AND name = ?"
+    return "AUTOINCREMENT" in str(connection.exec_driver_sql(text, (name,)).scalar_one()).upper()
 
 
 def has_table(connection: sa.Connection, name: str) -> bool:

@@ -19,7 +19,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from ..errors import NotFound, NotOurs, StoreError
 from ..sip.address import Aor
 from .delivery import WAITING, State
-from .engine import atomic, check_table, connect, empty_log, open_engine, raw, translated
+from .engine import atomic, check_table, connect, empty_log, made_by_us, open_engine, raw, translated
 from .holds import Hold, Kind
 from .message import Contact, Recipient, Waiting
 from .rows import box, contact_of, from_db, hold_of, recipient_of, waiting_of, wish_row
@@ -124,9 +124,7 @@ class Inbox:
     def foreign(self) -> bool:
         """Whether somebody else made msilo's table."""
         with translated("cannot read"):
-            text = "SELECT sql FROM sqlite_master WHERE type = 'table' AND name = ?"
-            made = self._c.exec_driver_sql(text, (self._silo.name,)).scalar_one()
-        return "AUTOINCREMENT" not in str(made).upper()
+            return not made_by_us(self._c, self._silo.name)
 
     def vanished(self) -> int:
         """Messages that wait by our ledger and are not in msilo's table: somebody else took them out."""

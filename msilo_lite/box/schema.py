@@ -197,8 +197,6 @@ _SECOND = (
 )
 
 _THIRD = (
-    # msilo_owner_idx finds the same rows, and each index is a page more to write for each message
-    "DROP INDEX IF EXISTS silo_account_idx",
     """CREATE TABLE msilo_hold (
         kind TEXT NOT NULL, name TEXT NOT NULL, since INTEGER NOT NULL, PRIMARY KEY (kind, name)) WITHOUT ROWID""",
     """CREATE TABLE msilo_usage (

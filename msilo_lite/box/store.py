@@ -69,8 +69,6 @@ class Store(Told):
             self._checkpoints = Checkpoints(file, self._c)
         self._c.row_factory = sqlite3.Row
         self._seen = -1
-        self._firm = False
-        "Whether the last commit went where somebody will see it."
         self._remains = False
         "Whether the log may still hold text that was taken out of the box."
         self._next_silo = self._next_ledger = 0
@@ -99,14 +97,11 @@ class Store(Told):
         Raises StoreError with nothing kept; the caller decides what of the turn to try again.
         """
         try:
-            if not self._firm:
-                self.repair.check()
-            self._firm = False
+            self.repair.check()
             with translated("cannot write"), atomic(self._c):
                 fresh = self._write(turn, now)
                 reach("writing")
             self.repair.check()  # only now is it sure that the commit went where somebody will see it
-            self._firm = True
             self._checkpoints.committed()
             return fresh
         except StoreError:

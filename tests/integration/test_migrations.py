@@ -176,3 +176,4 @@ def test_the_expiry_index_is_there_on_a_file_of_kamailio(file: Path) -> None:
         connection.commit()
     make(file)
     assert squeezed("CREATE INDEX msilo_exp_idx ON silo (exp_time)") in schema(file)
+    assert squeezed("CREATE INDEX silo_account_idx ON silo (username, domain)") in schema(file), "it is not ours"
