@@ -146,7 +146,7 @@ def migrate(connection: sa.Connection, silo: sa.Table) -> None:
             index.create(connection, checkfirst=True)
         row = {"table_name": silo.name, "table_version": SILO_VERSION}
         connection.execute(upsert(version).on_conflict_do_nothing(), row)
-        if have < ONE_INDEX and made_by_us(connection, silo.name):
+        if have < ONE_INDEX and made_by_us(raw(connection), silo.name):
             connection.exec_driver_sql("DROP INDEX IF EXISTS silo_account_idx")
         for number in range(have, len(MIGRATIONS)):
             for statement in MIGRATIONS[number]:
@@ -156,10 +156,10 @@ def migrate(connection: sa.Connection, silo: sa.Table) -> None:
         connection.exec_driver_sql(f"PRAGMA user_version = {len(MIGRATIONS)}")
 
 
-def made_by_us(connection: sa.Connection, name: str) -> bool:
-    """Whether we made msilo's table, and not a Kamailio."""
+def made_by_us(connection: sqlite3.Connection, name: str) -> bool:
+    """Whether we made msilo's table, and not a Kamailio: its ids would come back."""
     text = "SELECT sql FROM sqlite_master WHERE type = 'table' AND name = ?"
-    return "AUTOINCREMENT" in str(connection.exec_driver_sql(text, (name,)).scalar_one()).upper()
+    return "AUTOINCREMENT" in str(connection.execute(text, (name,)).fetchone()[0]).upper()
 
 
 def has_table(connection: sa.Connection, name: str) -> bool:

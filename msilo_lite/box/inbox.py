@@ -124,7 +124,7 @@ class Inbox:
     def foreign(self) -> bool:
         """Whether somebody else made msilo's table."""
         with translated("cannot read"):
-            return not made_by_us(self._c, self._silo.name)
+            return not made_by_us(raw(self._c), self._silo.name)
 
     def vanished(self) -> int:
         """Messages that wait by our ledger and are not in msilo's table: somebody else took them out."""

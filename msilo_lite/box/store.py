@@ -21,7 +21,7 @@ from . import usage
 from .archive import Archive
 from .checkpoint import Checkpoints
 from .delivery import WAITING, State
-from .engine import atomic, connect, empty_log, migrate, open_engine, translated
+from .engine import atomic, connect, empty_log, made_by_us, migrate, open_engine, translated
 from .ground import opening
 from .holds import Hold
 from .message import Contact, Message, Recipient, Settled, Turn, Waiting, Wish
@@ -72,8 +72,7 @@ class Store(Told):
         self._remains = False
         "Whether the log may still hold text that was taken out of the box."
         self._next_silo = self._next_ledger = 0
-        made = self._one("SELECT sql FROM sqlite_master WHERE type = 'table' AND name = :name", name=self._silo.name)
-        self.foreign = "AUTOINCREMENT" not in str(made).upper()
+        self.foreign = not made_by_us(self._c, self._silo.name)
         "Whether somebody else made the table: its ids would come back."
 
     def _run(self, sql: str, **values: Any) -> sqlite3.Cursor:
@@ -142,7 +141,7 @@ class Store(Told):
 
     def _refresh_ids(self) -> None:
         """The next free ids; read again only when another process has committed since."""
-        seen = self._c.execute("PRAGMA data_version").fetchone()[0]
+        seen = self._version()
         if seen == self._seen:
             return
         box = self._one(self._sql.highest_silo, name=self._silo.name)
@@ -221,7 +220,10 @@ class Store(Told):
     def data_version(self) -> int:
         """Changes when another connection has committed (SQLite's own counter)."""
         with translated("cannot read"):
-            return int(self._one("PRAGMA data_version"))
+            return self._version()
+
+    def _version(self) -> int:
+        return int(self._c.execute("PRAGMA data_version").fetchone()[0])
 
     def has_mail(self, owner: Aor, now: int) -> bool:
         """Whether the box of an owner holds anything that may be sent: one look-up in an index."""

@@ -27,7 +27,7 @@ def load_binding() -> tuple[Any, Any]:
 def log_writer(pj: Any) -> Any:
     """PJSIP's log into `logging`: the first line only, since what follows may be a whole request with its body."""
 
-    class Writer(pj.LogWriter):  # type: ignore[misc]
+    class Writer(pj.LogWriter):  # type: ignore[misc]  # the binding has no types
         def write(self, entry: Any) -> None:
             levels = {1: logging.ERROR, 2: logging.WARNING, 3: logging.INFO}
             said = entry.msg.partition("\n")[0].strip()

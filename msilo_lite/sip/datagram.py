@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from ..errors import BadRequest
 from .address import is_literal, next_hop, parse_uri
-from .wire import COMPACT, FOLDED, Outgoing, octets
+from .wire import COMPACT, FOLDED, HIDDEN, Outgoing, octets
 
 COOKIE = b"z9hG4bK"
 "Begins the branch of everybody who follows RFC 3261 (8.1.1.7)."
@@ -22,8 +22,6 @@ RANDOM = 24
 SIP_PORT = 5060
 LARGEST = 1300
 "Bytes up to which UDP is right for a request whatever the path is (RFC 3261 18.1.1)."
-HIDDEN = ";hide>"
-"End of a Route that is followed and not written."
 _COPIED = {name.lower().decode(): name for name in (b"Via", b"From", b"To", b"Call-ID", b"CSeq", b"Record-Route")}
 "What an answer repeats as it is (RFC 3261 8.2.6.2, 12.1.1)."
 _AS_THEY_ARE = frozenset(_COPIED.values()) - {b"To"}

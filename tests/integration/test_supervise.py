@@ -226,7 +226,7 @@ def test_a_crash_loop_backs_off_and_says_why(tmp_path: Path, figures: Figures) -
         log = silo.log
         assert "died of SIGABRT (Aborted)" in log
         assert "for the 4th time in a row; started again in 1 s" in log
-        assert f"crashed: Aborted in reach (points.py:" in log  # noqa: F541
+        assert "crashed: Aborted in reach (points.py:" in log
         assert f"its last request came from 127.0.0.1:{eve.port}" in log
         assert log.count("started again at once") == AT_ONCE
         silo.signal(signal.SIGTERM)
