@@ -26,11 +26,11 @@ EXAMPLES = ROOT / "examples" / "asterisk"
 MODULES = """
     app_dial app_stack app_while bridge_simple chan_pjsip codec_alaw codec_ulaw func_cut func_devstate func_strings
     pbx_config res_pjproject res_pjsip res_pjsip_authenticator_digest res_pjsip_endpoint_identifier_ip
-    res_pjsip_endpoint_identifier_user res_pjsip_exten_state res_pjsip_messaging res_pjsip_nat
+    res_pjsip_endpoint_identifier_user res_pjsip_exten_state res_pjsip_logger res_pjsip_messaging res_pjsip_nat
     res_pjsip_outbound_publish res_pjsip_pidf_body_generator res_pjsip_pubsub res_pjsip_registrar res_pjsip_sdp_rtp
     res_pjsip_session res_rtp_asterisk res_sorcery_astdb res_sorcery_config res_sorcery_memory res_timing_timerfd
 """
-"Those the example needs. All of Debian's would take ports that other Asterisks of this machine want as well."
+"Those the example needs, and a log of packets. All of Debian's would take ports that other Asterisks want as well."
 
 
 def unpacked() -> Path:
@@ -145,6 +145,16 @@ class Asterisk:
         """The keys of its database on disk, which has who is registered and who watches, up to a second late."""
         with closing(sqlite3.connect(self._folder / "db" / "astdb.sqlite3")) as database:
             return [str(key) for (key,) in database.execute("SELECT key FROM astdb")]
+
+    def note_requests_of(self, host: str) -> None:
+        """From now on, and until it ends, the log has every packet to and from this address."""
+        answer = self.command(f"pjsip set logger host {host}")
+        assert "enabled" in answer.lower(), answer
+
+    def noted(self, method: str) -> list[str]:
+        """The bodies of the requests that were noted, in the order in which they came."""
+        packet = rf"<--- Received SIP request[^\n]*\n{method} .*?\n\n(.*?)\n(?=\[|<---|\n|\Z)"
+        return re.findall(packet, self.log.replace("\r", ""), re.DOTALL)
 
     def restart(self, number: signal.Signals = signal.SIGTERM) -> None:
         """As after an update, or a crash."""
