@@ -86,6 +86,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
         "archive",
         "told",
         "checkpoint",
+        "repeats",
     ),
     ("store", "notice", "watch", "feed", "copies", "doorway", "transports"),
     # the box

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from .engine import atomic, translated
+from .engine import translated
 from .statements import Statements
 
 
@@ -14,11 +14,6 @@ class Archive:
     def __init__(self, connection: sqlite3.Connection, sql: Statements) -> None:
         self._c = connection
         self._sql = sql
-
-    def forget_purged(self, keys: list[bytes]) -> None:
-        """Let messages that the operator took out be taken again: a backup puts them back."""
-        with translated("cannot write"), atomic(self._c):
-            self._c.executemany(self._sql.forget_purged, [{"key": key} for key in keys])
 
     def close_vanished(self, now: int) -> int:
         """End the ledger of messages that another program took out of the box; returns how many. Reads all."""

@@ -50,7 +50,7 @@ class Quota:
         A repeat of what was taken before needs no room.
         """
         refusal = self._refusal(message, turn, now)
-        if refusal and not (self._store.knows(message.key) or any(one.key == message.key for one in turn)):
+        if refusal and not (self._store.knows(message.key, now) or any(one.key == message.key for one in turn)):
             raise refusal
 
     def _refusal(self, message: Message, turn: list[Message], now: int) -> Rejected | None:
@@ -80,7 +80,7 @@ class Quota:
         found = self._store.waiting(owner, now, most)
         mine = self._taken.get(owner)
         if mine and found + mine.messages >= most:  # exactly, since a turn may hold repeats
-            return found + len({one.key for one in turn if one.owner == owner and not self._store.knows(one.key)})
+            return found + len({one.key for one in turn if one.owner == owner and not self._store.knows(one.key, now)})
         return found + (mine.messages if mine else 0)
 
     def _count(self, owner: Aor) -> _Taken:

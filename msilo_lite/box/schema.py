@@ -205,5 +205,8 @@ _THIRD = (
     "ALTER TABLE msilo_ledger ADD COLUMN crashes INTEGER NOT NULL DEFAULT 0",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SECOND, _THIRD)
+# keys are random: a page of the file for each message, where `repeats` has them in memory
+_FOURTH = ("DROP INDEX msilo_ledger_dedupe",)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SECOND, _THIRD, _FOURTH)
 "Each a tuple of statements, applied in one transaction together with the number."

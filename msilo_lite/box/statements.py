@@ -113,17 +113,15 @@ class Statements:
         row = ledger.c.id == _P("row")
         fresh: dict[str, Any] = {name: _P(name) for name in FRESH}
         new = upsert(ledger).values(fresh)
-        self.insert_ledger = _sql_of_rows(new.on_conflict_do_nothing(index_elements=["dedupe"]), FRESH)
-        self.since = _sql(sa.select(ledger.c.id).where(ledger.c.id >= _P("first")))
+        self.insert_ledger = _sql_of_rows(new, FRESH)
         self.adopt = _sql_of_rows(new.on_conflict_do_nothing(), FRESH)
         self.disown = _sql(
             sa.update(ledger)
             .where(ledger.c.silo_id == _P("box"), ledger.c.id != _P("row"))
             .values(silo_id=sa.null(), state=_n(State.CANCELLED), settled=_P("at"))
         )
-        purged = (ledger.c.dedupe == _P("key"), ledger.c.state == _n(State.CANCELLED))
-        self.forget_purged = _sql(sa.update(ledger).where(*purged).values(dedupe=sa.null()))
-        self.known = _sql(sa.select(ledger.c.dedupe).where(ledger.c.dedupe == _P("key")))
+        newest = sa.select(ledger.c.id, ledger.c.dedupe, ledger.c.arrived, ledger.c.state)
+        self.newest = _sql(newest.where(ledger.c.id > _P("after")).order_by(ledger.c.id.desc()))
         self.by_id = _sql(sa.select(ledger.c.state, ledger.c.msilo_id, ledger.c.username, ledger.c.domain).where(row))
         self.claim = _sql(
             sa.update(ledger)

@@ -26,6 +26,7 @@ from .ground import opening
 from .holds import Hold
 from .message import Contact, Message, Recipient, Settled, Turn, Waiting, Wish
 from .repair import Repair
+from .repeats import Repeats
 from .rows import (
     contact_of,
     contact_row,
@@ -66,6 +67,7 @@ class Store(Told):
             self._c.execute("SELECT count(*) FROM sqlite_master")  # opens the log
             self.repair = Repair(self._c, self._sql, file)
             self.archive = Archive(self._c, self._sql)
+            self.repeats = Repeats(self._c, self._sql)
             self._checkpoints = Checkpoints(file, self._c)
         self._c.row_factory = sqlite3.Row
         self._seen = -1
@@ -102,13 +104,16 @@ class Store(Told):
                 reach("writing")
             self.repair.check()  # only now is it sure that the commit went where somebody will see it
             self._checkpoints.committed()
-            return fresh
         except StoreError:
             self._seen = -1  # the ids handed out are void
+            self.repeats.doubt()
             raise
+        if fresh:
+            self.repeats.add(fresh, self._next_ledger - 1)
+        return fresh
 
     def _write(self, turn: Turn, now: int) -> frozenset[bytes]:
-        fresh, repeats = self._insert(turn) if turn.new else (frozenset[bytes](), 0)
+        fresh, repeats = self._insert(turn, now) if turn.new else (frozenset[bytes](), 0)
         if turn.claimed:
             self._claim(turn.claimed, now)
         if turn.settled:
@@ -117,27 +122,26 @@ class Store(Told):
         self._count({**turn.counters, **turn.earned(len(fresh), repeats)})
         return fresh
 
-    def _insert(self, turn: Turn) -> tuple[frozenset[bytes], int]:
+    def _insert(self, turn: Turn, now: int) -> tuple[frozenset[bytes], int]:
         """Insert what is new; returns the keys of that, and how many were repeats."""
         self._refresh_ids()
+        self.repeats.follow(self._seen, now)
         first, box = self._next_ledger, self._next_silo
-        firsts: dict[bytes, Message] = {}
+        by_key: dict[bytes, Message] = {}
         for message in turn.new:
-            firsts.setdefault(message.key, message)
-        unique = list(firsts.values())
-        marks = new_msilo_ids(first, len(unique))
-        rows = [ledger_row(first + i, box + i, one, marks[i]) for i, one in enumerate(unique)]
-        written = self._c.executemany(self._sql.insert_ledger, rows).rowcount
-        fresh = list(enumerate(unique))
-        if written < len(rows):  # a message that was taken before has written nothing
-            here = {row[0] - first for row in self._run(self._sql.since, first=first)}
-            fresh = [(i, one) for i, one in fresh if i in here]
-        self._each(self._sql.insert_silo, [silo_row(box + i, one) for i, one in fresh])
-        self._next_silo += len(unique)
-        self._next_ledger += len(unique)
+            if message.key not in self.repeats:
+                by_key.setdefault(message.key, message)
+        fresh = by_key.values()
+        marks = new_msilo_ids(first, len(fresh))
+        self._each(
+            self._sql.insert_ledger, [ledger_row(first + i, box + i, one, marks[i]) for i, one in enumerate(fresh)]
+        )
+        self._each(self._sql.insert_silo, [silo_row(box + i, one) for i, one in enumerate(fresh)])
+        self._next_silo += len(fresh)
+        self._next_ledger += len(fresh)
         if fresh and self.foreign:
             self._run(self._sql.tell, name=ID_MARK, value=str(self._next_silo - 1))
-        return frozenset(one.key for _, one in fresh), len(turn.new) - len(fresh)
+        return frozenset(by_key), len(turn.new) - len(fresh)
 
     def _refresh_ids(self) -> None:
         """The next free ids; read again only when another process has committed since."""
@@ -247,10 +251,11 @@ class Store(Told):
             row = self._run(self._sql.usage, user=owner.user, host=owner.host).fetchone()
         return (int(row[0]), int(row[1])) if row else (0, 0)
 
-    def knows(self, key: bytes) -> bool:
-        """Whether a request was taken before."""
+    def knows(self, key: bytes, now: int) -> bool:
+        """Whether a request was taken in the last minutes."""
         with translated("cannot read"):
-            return self._one(self._sql.known, key=key) is not None
+            self.repeats.follow(self._version(), now)
+        return key in self.repeats
 
     def pending(self, owner: Aor, after: int, most: int, now: int) -> list[Waiting]:
         """The oldest messages of an owner that may be sent, above a silo id."""

@@ -115,13 +115,13 @@ def imported(source: Path, into: Store, fit: Fit, now: int, names: Names, update
     Raises BadLine with its number, and StoreError; what was committed before stays, and a second run takes the rest.
     """
     moved, done = Moved(), 0
+    into.repeats.know_all()
     messages = kamailio_messages(source, names, moved) if is_sqlite(source) else lines(source)
     while True:
         batch, problem = _batch(messages)
         if not batch and problem is None:
             return moved
         good = [one for one in (_living(one, fit) for one in batch) if _fits(one, fit, now, moved)]
-        into.archive.forget_purged([one.key for one in good])
         fresh = into.write(Turn(new=good), now) if good else frozenset[bytes]()
         moved.taken += len(fresh)
         moved.known += len(good) - len(fresh)

@@ -46,7 +46,10 @@ VERBS: dict[str, tuple[str, Verb]] = {
     "has mail": ("SELECT silo.id", lambda store, _: store.has_mail(BOB, NOW)),
     "pending": ("SELECT silo.id AS id", lambda store, _: store.pending(BOB, 0, 64, NOW)),
     "quota": ("SELECT 1", lambda store, _: store.waiting(BOB, NOW, 5)),
-    "repeat": ("SELECT msilo_ledger.dedupe", lambda store, _: store.knows(b"x" * 16)),
+    "repeat, after a foreign write": (
+        "SELECT msilo_ledger.id, msilo_ledger.dedupe",
+        lambda store, _: (stranger(store), store.knows(b"x" * 16, NOW)),
+    ),
     "reminders": ("SELECT silo.username", lambda store, _: store.ripened((0, 0), NOW, 10)),
     "due": ("SELECT msilo_recipient", lambda store, _: store.due(NOW, 10)),
     "who has mail": ("SELECT anon_1.username", lambda store, _: store.owners(10, NOW)),
@@ -54,7 +57,7 @@ VERBS: dict[str, tuple[str, Verb]] = {
     "by id": ("SELECT msilo_ledger", lambda store, item: store.by_msilo_id(item.msilo_id)),
     "insert": ("INSERT INTO msilo_ledger", lambda store, _: store.write(Turn(new=[message("2"), message("3")]), NOW)),
     "insert with a repeat": (
-        "SELECT msilo_ledger.id",
+        "INSERT INTO silo",
         lambda store, _: store.write(Turn(new=[message("1"), message("3")]), NOW),
     ),
     "next ids after a foreign write": (

@@ -4,6 +4,7 @@ import re
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from msilo_lite.box.engine import raw
 from msilo_lite.box.inbox import Inbox
 from msilo_lite.box.message import Turn
 from msilo_lite.box.policy import Policy
+from msilo_lite.box.repeats import KNOWN_FOR, KNOWN_UNDER_LOAD, MANY, STALE, Repeats
 from msilo_lite.box.silo import Places, Silo
 from msilo_lite.box.store import Store
 from msilo_lite.errors import StoreError
@@ -151,9 +153,74 @@ def test_a_repeat_is_known_after_a_restart(store: Store, file: Path) -> None:
         items = again.pending(BOB, 0, 10, NOW)
         assert texts(items) == ["one", "two"]
         again.write(delivered(*items), NOW)
-    with closing(Store(file)) as later:  # delivered long ago, and still the same request
-        assert later.write(Turn(new=[message("one")]), NOW) == frozenset()
+    with closing(Store(file)) as later:  # delivered, and still the same request
+        assert later.write(Turn(new=[message("one")]), NOW + KNOWN_FOR - 1) == frozenset()
         assert not later.has_mail(BOB, NOW)
+    with closing(Store(file)) as much_later:  # nobody repeats for so long: a sender that counts anew after a restart
+        assert much_later.write(Turn(new=[message("one")]), NOW + KNOWN_FOR) == {message("one").key}
+
+
+def test_a_repeat_is_known_as_long_as_it_can_come_and_then_forgotten(store: Store) -> None:
+    assert store.write(Turn(new=[message("one")]), NOW)
+    for after in (1, KNOWN_FOR - 1):
+        assert store.knows(message("one").key, NOW + after)
+        assert not store.write(Turn(new=[message("one")]), NOW + after)
+    assert store.knows(message("one").key, NOW + KNOWN_FOR), "two generations"
+    assert not store.knows(message("one").key, NOW + 2 * KNOWN_FOR)
+
+
+def test_a_clock_set_back_makes_nobody_forget(store: Store) -> None:
+    assert store.write(Turn(new=[message("one")]), NOW)
+    assert not store.write(Turn(new=[message("one")]), NOW - 86400)
+    assert not store.write(Turn(new=[message("one")]), NOW - 86400 + KNOWN_FOR)
+
+
+def test_a_clock_set_forward_makes_nobody_forget(store: Store) -> None:
+    assert store.write(Turn(new=[message("one")]), NOW)
+    assert not store.write(Turn(new=[message("one")]), NOW + 86400)
+
+
+def test_what_another_process_took_is_known(store: Store, file: Path) -> None:
+    assert store.write(Turn(new=[message("one")]), NOW)
+    with closing(Store(file)) as other:
+        assert other.write(Turn(new=[message("one"), message("two")]), NOW) == {message("two").key}
+        assert store.write(Turn(new=[message("two"), message("three")]), NOW) == {message("three").key}
+        assert other.knows(message("three").key, NOW)
+
+
+@pytest.mark.parametrize("failure", [lambda file: no_lock(file), lambda file: no_disk(file)])
+def test_what_could_not_be_written_is_no_repeat(store: Store, file: Path, failure: Callable[[Path], Any]) -> None:
+    """Its sender got 503, and sends it again."""
+    assert store.write(Turn(new=[message("one")]), NOW)
+    with failure(file), pytest.raises(StoreError):
+        store.write(Turn(new=[message("x" * 3000 + str(n)) for n in range(20)]), NOW)
+    assert len(store.write(Turn(new=[message("x" * 3000 + str(n)) for n in range(20)]), NOW)) == 20
+
+
+def test_after_a_start_the_newest_are_known_and_an_import_hides_none(store: Store, file: Path) -> None:
+    """An import writes old messages, so that rows are not in the order of their age; thousands are passed."""
+    assert store.write(Turn(new=[message("one")]), NOW)
+    old = [message(f"old {n}") for n in range(STALE - 1)]
+    store.write(Turn(new=[replace(one, arrived=NOW - 86400) for one in old]), NOW)
+    with closing(Store(file)) as again:
+        assert again.knows(message("one").key, NOW)
+        assert not again.knows(old[0].key, NOW)
+    store.write(Turn(new=[replace(message("one more"), arrived=NOW - 86400)]), NOW)
+    with closing(Store(file)) as again:
+        assert not again.knows(message("one").key, NOW)
+
+
+def test_under_load_the_time_for_which_they_are_known_is_shorter(store: Store, file: Path) -> None:
+    """Memory has an end; a sender's transaction has one before (RFC 3261 17.1.2.2)."""
+    repeats = Repeats(store._c, store._sql)
+    repeats.follow(0, NOW)
+    repeats.add((b"%d" % n for n in range(MANY)), 1)
+    for after in (KNOWN_UNDER_LOAD - 1, 2 * KNOWN_UNDER_LOAD - 1):
+        repeats.follow(0, NOW + after)
+        assert b"0" in repeats
+        repeats.add((b"%d %d" % (after, n) for n in range(MANY)), 1)
+    repeats.follow(0, NOW + 3 * KNOWN_UNDER_LOAD)
+    assert b"0" not in repeats
 
 
 # -- failure -----------------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from msilo_lite.box.delivery import STEP_ASIDE_AFTER
 from msilo_lite.box.inbox import Inbox
 from msilo_lite.box.policy import Policy
+from msilo_lite.box.repeats import KNOWN_FOR
 from msilo_lite.box.silo import Reading
 from msilo_lite.errors import Rejected, SipError
 from msilo_lite.outbound.lanes import Send
@@ -58,6 +59,7 @@ class Lifecycle(RuleBasedStateMachine):
         self.now = NOW
         self.broken = False
         self.requests: dict[int, tuple[Aor, Request]] = {}
+        self.first_sent: dict[int, int] = {}
         self.after: dict[int, int] = {}
         "Seconds after which a reminder asks to be sent; 0 for other messages."
         self.due: dict[int, int] = {}
@@ -155,13 +157,17 @@ class Lifecycle(RuleBasedStateMachine):
         lines = [f"X-Send-At: +{after}s"] if after else []
         how = {"to": f"<{owner.uri}>", "call_id": f"n{number}"}
         self.requests[number] = owner, request("MESSAGE", owner.uri, *lines, body=str(number).encode(), **how)
-        self.after[number] = after
+        self.after[number], self.first_sent[number] = after, self.now
         self.take(number)
 
-    @precondition(lambda self: self.requests)
+    def still_sent(self) -> list[int]:
+        """Requests whose sender may still repeat them."""
+        return [number for number, at in self.first_sent.items() if self.now - at < KNOWN_FOR]
+
+    @precondition(lambda self: self.still_sent())
     @rule(data=st.data())
     def retransmit(self, data: st.DataObject) -> None:
-        self.take(data.draw(st.sampled_from(sorted(self.requests))))
+        self.take(data.draw(st.sampled_from(self.still_sent())))
 
     def take(self, number: int) -> None:
         owner, text = self.requests[number]
