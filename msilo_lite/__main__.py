@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from typing import NoReturn
+
+GARBAGE = 20_000
+"Objects between two looks of the garbage collector: a start makes many that stay, a turn thousands that end with it."
 
 
 def main() -> NoReturn:
@@ -12,6 +16,7 @@ def main() -> NoReturn:
 
     if wanted(sys.argv[1:]):
         sys.exit(supervise(sys.argv[1:]))
+    gc.set_threshold(GARBAGE, 20, 50)
     from .cli.app import main as run
 
     run()

@@ -22,8 +22,6 @@ from .systemd import Notifier
 
 DESCRIPTORS = 64
 "Open files that are enough for a silo with its sockets, its database and a hook."
-GARBAGE = 20_000
-"Objects between two looks of the garbage collector; a full turn makes a few thousand, which end with it."
 
 log = logger(__name__)
 
@@ -45,7 +43,6 @@ def serve(loaded: Loaded) -> None:
             leash.ready([str(one) for one in daemon.listening])
             service.begin()
             gc.freeze()  # what is there now stays: the collector need not look at it again
-            gc.set_threshold(GARBAGE, 20, 50)
             log.info("daemon.ready", listening=[str(one) for one in daemon.listening], pid=os.getpid())
             daemon.run(service.between)
             log.info("daemon.stopped")

@@ -11,7 +11,6 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from .. import __version__
 from ..errors import BadRequest, ConfigError, MsiloError, NotFound
 from . import account, intake, keeping, looking, options, running, steering
 from .options import AsJson, Chosen, ConfigFile, DbUrl, loaded_from
@@ -58,6 +57,7 @@ def _options(
     version: Annotated[bool, typer.Option("--version", "-V", is_eager=True, help="Show the version and exit.")] = False,
 ) -> None:
     if version:
+        from .. import __version__
         from .views import say
 
         say(f"msilo-lite {__version__}")

@@ -17,10 +17,8 @@ from unicodedata import category
 from zoneinfo import ZoneInfo
 
 from rich.console import Console, RenderableType
-from rich.live import Live
 from rich.markup import escape
 from rich.panel import Panel
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -314,6 +312,8 @@ def show(picture: RenderableType) -> None:
 @contextmanager
 def screen() -> Iterator[Callable[[RenderableType], None]]:
     """The whole terminal, for a picture that changes; what stood there before comes back at the end."""
+    from rich.live import Live
+
     with Live(console=out, screen=True, auto_refresh=False, vertical_overflow="crop") as live:
         yield lambda picture: live.update(picture, refresh=True)
 
@@ -373,14 +373,12 @@ def doing(text: str) -> Iterator[None]:
 @contextmanager
 def progress(total: int | None, text: str) -> Iterator[Any]:
     """A bar on a terminal, a plain line elsewhere where it takes long; yields a function of how many are done."""
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
+    from rich import progress as bars  # the commands that show none need not wait for it
+
+    columns = (bars.SpinnerColumn(), bars.TextColumn("{task.description}"), bars.BarColumn(), bars.MofNCompleteColumn())
+    with bars.Progress(
+        *columns, bars.TimeElapsedColumn(), console=err, transient=True, disable=not err.is_terminal
+    ) as bar:
         task = bar.add_task(text, total=total)
         spoken = time.monotonic()
 
