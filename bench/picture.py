@@ -7,12 +7,13 @@ from html import escape
 from bench import report
 from bench.plan import Case
 from bench.runner import Run
-from bench.targets import LITE, ORDERED, SHIPPED, STRAIGHT, TUNED, Target
+from bench.targets import FAST, LITE, ORDERED, OURS, SHIPPED, STRAIGHT, TUNED, Target
 
 WIDTH, BAR, GAP, NAMES, NUMBERS = 760, 16, 14, 190, 150
 "Pixels: of the picture, a bar, the space between groups, and the columns left and right of the bars."
 COLOURS = {
     LITE.key: "#2f7ed8",
+    FAST.key: "#1b4f9c",
     TUNED.key: "#8a8f98",
     STRAIGHT.key: "#8a8f98",
     ORDERED.key: "#aab0b8",
@@ -59,8 +60,8 @@ def _bars(run: Run, case: Case) -> list[tuple[Target, float]]:
 
 def _times(bars: list[tuple[Target, float]], target: Target, rate: float) -> str:
     """How many times the fastest of the others."""
-    others = [other for one, other in bars if one != target]
-    return f", {rate / max(others):.1f} x" if target == LITE and max(others) else ""
+    others = max((other for one, other in bars if one not in OURS), default=0.0)
+    return f", {rate / others:.1f} x" if target in OURS and others else ""
 
 
 def _text(x: float, y: float, words: str, *, bold: bool = False) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from bench.targets import LITE, NULL, ORDERED, SHIPPED, STRAIGHT, TUNED, Null, Target
+from bench.targets import LITE, NULL, ORDERED, OURS, SHIPPED, STRAIGHT, TUNED, Null, Target
 
 MILLION = 1_000_000
 
@@ -36,11 +36,11 @@ class StoreCase:
     @property
     def targets(self) -> tuple[Target, ...]:
         """Who takes part."""
-        return (LITE, TUNED) if self.waiting or self.slow_ms else (NULL, LITE, SHIPPED, TUNED)
+        return (LITE, TUNED) if self.waiting or self.slow_ms else (NULL, *OURS, SHIPPED, TUNED)
 
     def count(self, target: Target) -> int:
         """How many messages this target gets."""
-        return self.messages if target in (NULL, LITE) else self.messages_original
+        return self.messages if target in (NULL, *OURS) else self.messages_original
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class RateCase:
     @property
     def targets(self) -> tuple[Target, ...]:
         """Who takes part."""
-        return (LITE, TUNED) if self.rate else (NULL, LITE, SHIPPED, TUNED)
+        return (LITE, TUNED) if self.rate else (NULL, *OURS, SHIPPED, TUNED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class RegisterCase:
     @property
     def targets(self) -> tuple[Target, ...]:
         """Who takes part."""
-        return (LITE, SHIPPED)
+        return (*OURS, SHIPPED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +146,7 @@ def make(quick: bool, repeat: int | None, only: str | None) -> Plan:
         cases=tuple(case for half in chosen for case in cases[half]),
         once=tuple(case for half in chosen for case in once[half]),
         repeat=repeat or (1 if quick else 3),
-        upkeep=(LITE, SHIPPED, TUNED) if only != "replay" else (),
+        upkeep=(*OURS, SHIPPED, TUNED) if only != "replay" else (),
         idle_seconds=1.0 if quick else 5.0,
         sync_messages=100 if quick else 400,
         listed=0 if only == "store" else 10_000 if quick else 100_000,
@@ -172,7 +172,7 @@ def _stores_once(quick: bool) -> tuple[Case, ...]:
 
 def _replays(quick: bool) -> tuple[Case, ...]:
     def all_ways(each: int) -> tuple[Target, ...]:  # the null responder has to know what to make up
-        return (Null(each), LITE, SHIPPED, STRAIGHT, ORDERED)
+        return (Null(each), *OURS, SHIPPED, STRAIGHT, ORDERED)
 
     many = ReplayCase(100 if quick else 1000, 10, targets=all_ways(10))
     return (ReplayCase(1, 1000, targets=all_ways(1000)), many)

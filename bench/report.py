@@ -19,7 +19,7 @@ from bench.load import LoadResult
 from bench.phone import PhoneResult
 from bench.plan import Case, ReplayCase, StoreCase
 from bench.runner import Run, Sample, disk
-from bench.targets import LITE, NULL, ORDERED, SHIPPED, STRAIGHT, TUNED, Target
+from bench.targets import LITE, NULL, ORDERED, OURS, SHIPPED, STRAIGHT, TUNED, Target
 
 NONE = "-"
 NEAR_CEILING = 0.7
@@ -77,7 +77,7 @@ def table(run: Run) -> Table:
 
 
 def _style(target: Target) -> str:
-    return "bold" if target == LITE else "dim" if target.key == NULL.key else ""
+    return "bold" if target in OURS else "dim" if target.key == NULL.key else ""
 
 
 def _cells(run: Run, case: Case, target: Target) -> list[str]:
@@ -131,11 +131,11 @@ def _refused(samples: list[Sample]) -> str:
 def remarks(run: Run, case: Case, target: Target, samples: list[Sample]) -> str:
     """What a reader must know about a line, worst of the repeats."""
     found = _replay_remarks(samples) if isinstance(case, ReplayCase) else _store_remarks(samples)
-    if target == LITE and (codes := {sample.exit_code for sample in samples} - {0}):
+    if target in OURS and (codes := {sample.exit_code for sample in samples} - {0}):
         found.append(f"exit code {min(codes)}")
     if (alone := _without_rows(run, case, target)) is not None:
         found.append(f"{alone:.0%} of the rate without them")
-    ceiling = ratio(run, case, target, case.targets[0]) if target == LITE and case.targets[0].key == NULL.key else None
+    ceiling = ratio(run, case, target, case.targets[0]) if target in OURS and case.targets[0].key == NULL.key else None
     if ceiling and ceiling > NEAR_CEILING:
         found.append(f"{ceiling * 100:.0f} % of the null responder")
     return ", ".join(found)

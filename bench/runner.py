@@ -22,7 +22,7 @@ from bench.load import LoadOrder, LoadResult
 from bench.phone import PhoneOrder, PhoneResult
 from bench.plan import Case, Plan, RateCase, RegisterCase, ReplayCase, StoreCase
 from bench.processes import Running, Setting, Unavailable
-from bench.targets import LITE, NULL, Target
+from bench.targets import LITE, NULL, OURS, Target
 
 Say = Callable[[str], None]
 _CLEANED_SECONDS = 5.0
@@ -208,7 +208,7 @@ def _replay(plan: Plan, case: ReplayCase, target: Target, boxes: Boxes) -> Sampl
 def _rows_left(target: Target, running: Running, waiting: int) -> int | None:
     """Rows that stay after all is delivered. The original removes them a minute later, so it is not asked."""
     database = running.database
-    if target != LITE or database is None:
+    if target not in OURS or database is None:
         return None
     processes.until(lambda: targets.rows_waiting(database) == waiting, _CLEANED_SECONDS)
     return targets.rows_waiting(database) - waiting

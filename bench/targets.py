@@ -14,8 +14,9 @@ from typing import Protocol
 
 from bench import wire
 from bench.kamailio import Kamailio
-from bench.processes import Running, Setting, Unavailable, last_words, launch, run_tool, until
+from bench.processes import ROOT, Running, Setting, Unavailable, last_words, launch, run_tool, until
 
+COMPILED = ROOT / "build" / "compiled"
 _READY = re.compile(r"^ready udp:127\.0\.0\.1:(\d+)", re.MULTILINE)
 _READY_SECONDS = 20.0
 
@@ -56,10 +57,12 @@ class Null:
 
 @dataclass(frozen=True, slots=True)
 class Lite:
-    """msilo-lite, as installed with the Python that runs this benchmark; replays go straight to the Contact."""
+    """msilo-lite with the Python that runs this benchmark; replays go straight to the Contact."""
 
     key: str = "msilo-lite"
     title: str = "msilo-lite"
+    compiled: bool = False
+    """Whether its busiest modules are machine code, as `make compiled` builds them."""
 
     def start(self, setting: Setting) -> Running:
         """Start it with an empty configuration file, so that one of this machine's user does not count."""
@@ -76,7 +79,12 @@ class Lite:
             "--set": "wake_rate=0",
         }
         words = [word for option in options.items() for word in option]
-        command = [sys.executable, "-m", "msilo_lite", "serve", "--no-supervise", *words]
+        python = [sys.executable]
+        if self.compiled:
+            if not COMPILED.exists():
+                raise Unavailable("not built: make compiled")
+            python = ["env", f"PYTHONPATH={COMPILED}", sys.executable, "-P"]  # the folder we start in has the other one
+        command = [*python, "-m", "msilo_lite", "serve", "--no-supervise", *words]
         return await_ready(launch(command, setting, database), setting.place)
 
     def fill(self, file: Path, users: int, each: int, bulk: int) -> None:
@@ -86,6 +94,8 @@ class Lite:
 
 NULL = Null()
 LITE = Lite()
+FAST = Lite("msilo-lite-compiled", "msilo-lite, compiled", compiled=True)
+OURS = (LITE, FAST)
 SHIPPED = Kamailio("kamailio", "Kamailio, as shipped")
 TUNED = Kamailio("kamailio-tuned", "Kamailio, WAL and lock", tuned=True)
 STRAIGHT = Kamailio("kamailio-straight", "Kamailio, straight", straight=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from .box.quota import Quota
 from .box.space import Space
 from .box.store import Store
@@ -13,7 +15,9 @@ from .settings.terms import policy_of
 class Allowance:
     """The `quota` that the silo asks, and what it stands on."""
 
-    live = frozenset({"max_messages", "max_bytes", "max_total_messages", "max_total_bytes", "min_free"})
+    live: ClassVar[frozenset[str]] = frozenset(
+        {"max_messages", "max_bytes", "max_total_messages", "max_total_bytes", "min_free"}
+    )
     "Settings that it takes over while we serve."
 
     def __init__(self, config: Config, store: Store) -> None:

@@ -12,6 +12,7 @@ import secrets
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from ipaddress import IPv6Address, IPv6Network, ip_address
+from typing import ClassVar
 
 from .box.bucket import Buckets
 from .box.silo import Source
@@ -39,7 +40,7 @@ SUBNET = 64
 class Gatekeeper:
     """Lets requests in. Raises ConfigError from the constructor, for accounts that cannot be."""
 
-    live = frozenset({
+    live: ClassVar[frozenset[str]] = frozenset({
         "account", "accounts_file", "auth_algorithms", "auth_failures", "max_header_bytes", "max_headers", "max_size",
         "nonce_time", "peer", "realm", "sender_burst", "sender_rate", "trusted",
     })  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from typing import ClassVar
 
 from . import __version__
 from .box.store import Store
@@ -24,7 +25,7 @@ log = logger(__name__)
 class Governed:
     """What the daemon inherits; its own constructor sets the attributes."""
 
-    live = frozenset({"trusted"})
+    live: ClassVar[frozenset[str]] = frozenset({"trusted"})
     "Settings of its own that can change while it serves: `status` shows them; those of the parts come on top."
     parts: list[Part]
     "What takes over a configuration that was read again."

@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from dataclasses import replace
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from .box.message import Message
 from .box.policy import retry_at
@@ -57,7 +57,7 @@ class Stored(NamedTuple):
 class Reception:
     """The front desk: one call for each request."""
 
-    live = frozenset({
+    live: ClassVar[frozenset[str]] = frozenset({
         "contact_hdr", "content_type_hdr", "from_address", "notice_interval", "offline_message", "peer", "settle",
         "skip_notification_flag", "store_hook", "use_contact",
     })  # fmt: skip

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from .box.silo import Places, Silo
 from .errors import ConfigError
@@ -23,7 +23,7 @@ from .sip.agent import Agent
 class Part(Protocol):
     """A part that can work by another configuration from the next turn on."""
 
-    live: frozenset[str]
+    live: ClassVar[frozenset[str]]
     "The settings that it takes over; what no part names waits for a restart."
 
     def apply(self, config: Config) -> None:
@@ -36,7 +36,9 @@ class Part(Protocol):
 class Certificates:
     """What TLS shows and believes."""
 
-    live = frozenset({"tls_certificate", "tls_key", "tls_client_ca", "tls_client_required", "tls_ca", "tls_verify"})
+    live: ClassVar[frozenset[str]] = frozenset(
+        {"tls_certificate", "tls_key", "tls_client_ca", "tls_client_required", "tls_ca", "tls_verify"}
+    )
 
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
@@ -49,7 +51,7 @@ class Certificates:
 class Rules:
     """The limits, times and hosts of the box and of the lanes."""
 
-    live = frozenset({
+    live: ClassVar[frozenset[str]] = frozenset({
         "check_time", "clean_period", "domain", "expire_time", "extra_hdrs_avp", "ignored_types", "max_attempts",
         "max_body", "max_in_flight", "max_messages", "peer", "retry_rate", "settle", "snd_time_avp", "store_hook",
         "timezone", "trust_2xx", "wake_rate",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import ClassVar
 
 from .daemon import Daemon
 from .errors import ConfigError
@@ -25,7 +26,7 @@ LOOK = 2.0
 class Volume:
     """How much goes to the log."""
 
-    live = frozenset({"log_level"})
+    live: ClassVar[frozenset[str]] = frozenset({"log_level"})
 
     def apply(self, config: Config) -> None:
         """From now on."""

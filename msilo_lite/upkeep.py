@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
+from typing import ClassVar
 
 from .box.blame import spread
 from .box.ground import Ground
@@ -64,7 +65,7 @@ def recovered(store: Store, last: LastRun, now: int) -> list[tuple[Aor, int]]:
 class Upkeep:
     """Called once a turn. Methods may raise StoreError; what was not done is done at the next call."""
 
-    live = frozenset({"handed_time", "history_rows", "history_time"})
+    live: ClassVar[frozenset[str]] = frozenset({"handed_time", "history_rows", "history_time"})
     "Settings that can change while we serve."
 
     def __init__(

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+import msilo_lite
 from tests.figures import Figures, collected, joined, summary
 from tests.unit.kit import Rig
 
@@ -18,6 +19,9 @@ settings.register_profile("quick", max_examples=100, deadline=None, suppress_hea
 settings.register_profile("ci", settings.get_profile("quick"), derandomize=True)
 settings.register_profile("thorough", settings.get_profile("quick"), max_examples=2000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "quick"))
+
+if package := os.environ.get("MSILO_PACKAGE"):  # the compiled one: nobody wants to test the other by mistake
+    assert Path(package) in Path(msilo_lite.__file__).parents, msilo_lite.__file__
 
 OpenRig = Callable[..., Rig]
 

@@ -7,7 +7,7 @@ set -euo pipefail
 
 packages=(
     kamailio kamailio-sqlite-modules kamailio-extra-modules kamailio-presence-modules kamailio-tls-modules
-    sip-tester baresip-core groff-base systemd binutils faketime
+    sip-tester baresip-core groff-base systemd binutils faketime gcc python3-dev
     libpython3.11  # of which Debian's own Python has no need, and PyInstaller has
 )
 
@@ -25,6 +25,8 @@ probe_of() {
         systemd) echo systemd-analyze ;;
         binutils) echo objcopy ;;
         faketime) echo faketime ;;
+        gcc) echo gcc ;;
+        python3-dev) echo Python.h ;;
         libpython3.11) echo libpython3.11.so.1.0 ;;
     esac
 }
@@ -32,6 +34,7 @@ probe_of() {
 present() {
     case $1 in
         libpython*) PATH=$PATH:/sbin:/usr/sbin ldconfig -p | grep -F "$1" ;;
+        Python.h) compgen -G "/usr/include/python3*/Python.h" ;;
         *.so) compgen -G "/usr/*lib*/kamailio/modules/$1" || compgen -G "/usr/lib/*/kamailio/modules/$1" \
             || compgen -G "/usr/local/lib*/kamailio/modules/$1" ;;
         *) PATH=$PATH:/usr/local/sbin:/usr/sbin command -v "$1" ;;

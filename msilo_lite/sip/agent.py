@@ -129,7 +129,7 @@ class Agent:
         config.medConfig.threadCnt, config.medConfig.hasIoqueue = 0, False
         config.logConfig.level, config.logConfig.consoleLevel = 1, 0
         config.logConfig.msgLogging, config.logConfig.writer = 0, self._log_writer
-        self._endpoint = pj.Endpoint()
+        self._endpoint: Any = pj.Endpoint()
         try:
             self._endpoint.libCreate()
             self._endpoint.libInit(config)
@@ -320,7 +320,8 @@ class Agent:
         data = self._builder.create(message, selector)
         self._sending, self._early = token, None
         status = self._api.pjsip_endpt_send_request(self._endpt, data, -1, token, self._on_done)
-        early, self._sending, self._early = self._early, None, None
+        early: Answer | None = self._early
+        self._sending, self._early = None, None
         self._api.check(status, "sending")  # PJSIP may have called back as well: the error tells more
         if early:
             self._listener.answered(token, early)
@@ -378,4 +379,4 @@ class Agent:
         if self._doorway:
             self._doorway.door.close()
         self._endpoint.libDestroy(self._pj.PJSUA_DESTROY_NO_NETWORK)
-        del self._endpoint  # PJSIP takes only one at a time
+        self._endpoint = None  # PJSIP takes only one at a time

@@ -31,6 +31,8 @@ from tests.waiting import until
 
 Address = tuple[str, int]
 ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = Path(os.environ.get("MSILO_PACKAGE") or ROOT)
+"The folder with the package under test: the source, or what `make compiled` has built."
 COMMAND = (sys.executable, "-m", "msilo_lite")
 _serial = itertools.count(1)
 
@@ -48,7 +50,7 @@ def environment(home: Path, **more: str) -> dict[str, str]:
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("MSILO_", "XDG_"))}
     for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES"):
         kept.pop(name, None)
-    return {**kept, "HOME": str(home), "TERM": "xterm-256color", "PYTHONPATH": str(ROOT), **more}
+    return {**kept, "HOME": str(home), "TERM": "xterm-256color", "PYTHONPATH": f"{PACKAGE}:{ROOT}", **more}
 
 
 @dataclass(frozen=True, slots=True)

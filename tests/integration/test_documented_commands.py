@@ -28,7 +28,7 @@ PAGES = [
     for one in (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("examples/*/README.md")))
 ]
 ELSEWHERE = {
-    r"make (test|check|serve|demo|bench|fuzz|soak|binary|crash|docs)\b": "by CI, or by a test of that target",
+    r"make (test|check|serve|demo|bench|fuzz|soak|binary|compiled|crash|docs)\b": "by CI, or by a test of that target",
     r"make (addon|container-test)\b": "by the tests of the container files",
     r"(sudo )?(apt-get|systemctl|journalctl|docker|podman|ha) ": "on a machine of its own, not on the one that tests",
 }

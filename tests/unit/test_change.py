@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import pytest
 
 from msilo_lite.daemon import Daemon
@@ -75,7 +77,7 @@ def test_a_mixture_that_does_not_go_together_is_refused() -> None:
 class Taker:
     """A part that takes what it is given, unless there is more mail to allow than it likes."""
 
-    live = frozenset({"max_messages"})
+    live: ClassVar[frozenset[str]] = frozenset({"max_messages"})
 
     def __init__(self, most: int) -> None:
         self.most = most
