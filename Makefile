@@ -17,6 +17,9 @@ INSTALL := $(PIP) install --require-hashes --only-binary :all: --progress-bar of
 # What a busy machine does to real peers gets a second chance, and is shown as such: a deadline, or a port that is taken.
 AGAIN := --reruns 1 --only-rerun 'not within|nothing reached|timed out|TimeoutExpired|in use'
 
+# Whatever goes into what is built.
+SOURCES := $(shell find msilo_lite packaging -type f ! -name '*.pyc')
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 SECONDS_EACH := $(or $(SECONDS),60)
@@ -113,18 +116,18 @@ $(VENV)/.dev: requirements/dev.lock $(VENV)/.installed
 	@touch $@
 
 # What it needs besides the environment: binutils, and a Python that has its own library (Debian: libpython3.11).
-dist/msilo-lite: $(VENV)/.dev requirements/run.lock $(shell find msilo_lite packaging -type f ! -name '*.pyc')
+dist/msilo-lite: $(VENV)/.dev requirements/run.lock $(SOURCES)
 	@echo "binary: PyInstaller, half a minute" >&2
 	@$(VENV)/bin/pyinstaller --noconfirm --log-level ERROR --distpath dist --workpath build packaging/msilo-lite.spec
 
 # What it needs besides the environment: a C compiler, and the headers of this Python (Debian: gcc, python3-dev).
-build/compiled/.built: $(VENV)/.dev packaging/compiled.py $(shell find msilo_lite -type f -name '*.py')
+build/compiled/.built: $(VENV)/.dev $(SOURCES)
 	@command -v $${CC:-gcc} >/dev/null && $(VENV)/bin/python -c 'import os, sys, sysconfig; \
 	    sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' || { \
 	    echo "compiled: no C compiler, or no headers of Python: apt-get install gcc python3-dev" >&2; exit 1; \
 	}
 	@echo "compiled: mypyc and gcc, two minutes" >&2
-	@rm -rf build/compiled build/c
+	@rm -rf build/compiled build/c dist/msilo_lite-*.whl
 	@mkdir -p build && $(VENV)/bin/python -W ignore packaging/compiled.py >build/compiled.log 2>&1 \
 	    || { tail -n 30 build/compiled.log >&2; exit 1; }
 	@touch $@

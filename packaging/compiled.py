@@ -5,21 +5,21 @@ where both are there. The whole package then lies in build/compiled, and as a wh
 machine in dist/. A module belongs here where requests or replays pass through it by the thousand.
 """
 
+from pathlib import Path
+
 from mypyc.build import mypycify
 from setuptools import find_packages, setup
 
-BUSY = """
-    allowance daemon gatekeeper points reception upkeep
-    box/delivery box/engine box/ground box/holds box/message box/policy box/quota box/repair box/repeats box/rows
-    box/silo box/store box/told
-    outbound/bindings outbound/carrier outbound/compose outbound/courier outbound/lanes outbound/notice outbound/pace
-    outbound/replay outbound/scheduler outbound/ways
-    pbx/echoes pbx/registration
-    seeing/journal seeing/monitor
-    settings/control settings/pseudo
-    sip/address sip/agent sip/datagram sip/rdata sip/response sip/transaction sip/udp sip/wire
-""".split()  # noqa: SIM905 (a list literal of these would be 45 lines)
-
+BUSY = {
+    "": "allowance daemon gatekeeper points reception upkeep",
+    "box": "delivery engine ground holds message policy quota repair repeats rows silo store told",
+    "outbound": "bindings carrier compose courier lanes notice pace replay scheduler ways",
+    "pbx": "echoes registration",
+    "seeing": "journal monitor",
+    "settings": "control pseudo",
+    "sip": "address agent datagram rdata response transaction udp wire",
+}
+"By folder of the package."
 OUT = "build/compiled"
 
 
@@ -30,7 +30,7 @@ def main() -> None:
         f"build --build-lib {OUT} --build-temp build/c",
         "bdist_wheel --skip-build --bdist-dir build/wheel --dist-dir dist",
     )
-    modules = [f"msilo_lite/{name}.py" for name in BUSY]
+    modules = [str(Path("msilo_lite", folder, f"{name}.py")) for folder in BUSY for name in BUSY[folder].split()]
     setup(
         packages=find_packages(include=["msilo_lite", "msilo_lite.*"]),
         ext_modules=mypycify(modules, opt_level="2", debug_level="0", group_name="msilo_lite", target_dir="build/c"),

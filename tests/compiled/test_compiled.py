@@ -7,23 +7,20 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from bench.targets import COMPILED
+from tests.integration.harness import ROOT, make
+
 PARTS = ("tests/unit", "tests/property/test_lifecycle.py")
 WHOLE = tuple(f"tests/integration/test_{name}.py" for name in ("daemon", "store", "transfer"))
 KILLED = ("tests/integration/test_matrix.py",)
-AGAIN = ("--reruns", "1", "--only-rerun", "not within|nothing reached|timed out|TimeoutExpired|in use")
-"As in the Makefile: what a busy machine does to real peers gets a second chance."
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
 def package() -> Path:
     """Its folder, built anew where a source has changed: two minutes, on a busy machine more."""
-    made = subprocess.run(["make", "--silent", "compiled"], cwd=ROOT, capture_output=True, text=True, check=False)
-    if "no C compiler" in made.stderr and os.environ.get("MSILO_REQUIRE_PEERS") != "1":
-        pytest.skip(made.stderr)
-    assert made.returncode == 0, made.stderr[-3000:]
-    return ROOT / "build" / "compiled"
+    make("compiled", lacking="no C compiler, or no headers of Python")
+    return COMPILED
 
 
 @pytest.fixture(scope="module")
@@ -44,12 +41,14 @@ def python(path: Path, *words: str) -> str:
     return ran.stdout + ran.stderr
 
 
-def passes(package: Path, *files: str) -> None:
-    """Whether tests of this project pass on the package."""
+def passes(config: pytest.Config, package: Path, *files: str) -> None:
+    """Whether tests of this project pass on the package, with as many second chances as this run gives."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     env |= {"MSILO_PACKAGE": str(package)}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", f"pythonpath={package} ."]
-    ran = subprocess.run([*command, *AGAIN, *files], cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    command += [f"--reruns={config.getoption('reruns') or 0}"]
+    command += [f"--only-rerun={words}" for words in config.getoption("only_rerun") or ()]
+    ran = subprocess.run([*command, *files], cwd=ROOT, env=env, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout[-5000:] + ran.stderr[-2000:]
 
 
@@ -63,13 +62,13 @@ def test_the_wheel_is_whole_and_its_busy_modules_are_machine_code(installed: Pat
     assert "MessageSend" in python(installed, "-m", "msilo_lite", *asked)
 
 
-def test_the_parts(package: Path) -> None:
-    passes(package, *PARTS)
+def test_the_parts(pytestconfig: pytest.Config, package: Path) -> None:
+    passes(pytestconfig, package, *PARTS)
 
 
-def test_the_whole(package: Path) -> None:
-    passes(package, *WHOLE)
+def test_the_whole(pytestconfig: pytest.Config, package: Path) -> None:
+    passes(pytestconfig, package, *WHOLE)
 
 
-def test_nothing_is_lost_when_it_is_killed(package: Path) -> None:
-    passes(package, *KILLED)
+def test_nothing_is_lost_when_it_is_killed(pytestconfig: pytest.Config, package: Path) -> None:
+    passes(pytestconfig, package, *KILLED)

@@ -1,6 +1,5 @@
 """A box that the commands look at."""
 
-import subprocess
 from contextlib import closing
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from msilo_lite.box.message import Recipient, Turn
 from msilo_lite.box.store import Store
 from msilo_lite.sip.address import Aor
 
-from .harness import ROOT
+from .harness import ROOT, make
 from .samples import NOW, delivered, message, stored
 
 CAROL, DAVE = Aor("carol", "home.lan"), Aor("dave", "home.lan")
@@ -34,7 +33,5 @@ def box(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def binary() -> Path:
     """The single executable, built anew where a source has changed: half a minute, on a busy machine more."""
-    made = subprocess.run(["make", "--silent", "binary"], cwd=ROOT, capture_output=True, text=True, check=False)
-    if made.returncode != 0:
-        pytest.fail(f"make binary: {made.stderr[-2000:]}")
+    make("binary")
     return ROOT / "dist" / "msilo-lite"

@@ -44,6 +44,15 @@ def missing(what: str) -> None:
     pytest.skip(f"{what} is not on this machine")
 
 
+def make(target: str, lacking: str = "") -> None:
+    """Build something anew where a source has changed; `lacking`: what it says where a tool for it is not here."""
+    made = subprocess.run(["make", "--silent", target], cwd=ROOT, capture_output=True, text=True, check=False)
+    if lacking and lacking in made.stderr:
+        missing(lacking)
+    if made.returncode != 0:
+        pytest.fail(f"make {target}: {made.stderr[-3000:]}")
+
+
 # -- the command -------------------------------------------------------------------------------------------------------
 def environment(home: Path, **more: str) -> dict[str, str]:
     """The environment of a user who has configured nothing; whatever this machine's user has stays out."""
