@@ -171,6 +171,16 @@ class Silo:
             pytest.fail(f"msilo-lite {' '.join(words)} --json: exit code {done.returncode}\n{done.stderr}")
         return json.loads(done.stdout)
 
+    def watches(self, owner: str, words: str, seconds: float = 15) -> None:
+        """Wait until the running daemon, not the one before it, says of who is watched what begins with these words."""
+
+        def told() -> bool:
+            facts = self.facts
+            watched = facts.get("watched") or {}
+            return facts.get("pid") == self.process.pid and str(watched.get(owner)).startswith(words)
+
+        until(told, seconds, f"{owner} is {words}")
+
     def empties(self, seconds: float = 10) -> None:
         """Wait until nothing waits."""
         until(lambda: not self.box, seconds, "the box is empty")
@@ -317,6 +327,12 @@ class Kamailio:
     def errors(self) -> str:
         assert self._process is not None
         return self._process.errors
+
+    @property
+    def saved(self) -> int:
+        """The subscriptions in its file, which survive a crash."""
+        with closing(sqlite3.connect(self._folder / "presence.sqlite", timeout=5)) as file:
+            return int(file.execute("SELECT count(*) FROM active_watchers").fetchone()[0])
 
     def contacts(self, user: str) -> list[str]:
         """The addresses under which it knows a user now."""

@@ -37,10 +37,6 @@ def stored(silo: Silo, count: int) -> None:
     until(lambda: len(silo.list_json()) == count, 10, f"{count} messages wait")
 
 
-def watched(silo: Silo, words: str) -> None:
-    until(lambda: (silo.status_json().get("watched") or {}).get(BOB) == words, 15, f"bob is {words}")
-
-
 def states(silo: Silo) -> list[str]:
     return [row["state"] for row in silo.list_json()]
 
@@ -54,7 +50,7 @@ def test_away_stored_back_delivered(pair: tuple[Asterisk, Silo], handset: PickUp
     alice, bob = handset("alice"), handset("bob")
     write(alice, asterisk, "one", "two 🍝", "three")
     stored(silo, 3)
-    watched(silo, "closed")
+    silo.watches(BOB, "closed")
     assert bob.register(asterisk.address).code == 200
     since = time.monotonic()
     first = bob.take()
@@ -78,7 +74,7 @@ def test_gone_in_the_middle_the_rest_comes_back_and_keeps_its_place(
     assert reasons == {"it came back, its phone was away"}
     write(alice, asterisk, "three")
     stored(silo, 3)
-    watched(silo, "closed")
+    silo.watches(BOB, "closed")
     time_of_the_first = silo.list_json()[0]["arrived"]
     bob.register(asterisk.address)
     assert take(bob, 3, 20) == ["one", "two", "three"]
@@ -95,7 +91,7 @@ def test_restart_of_the_silo_between_store_and_return(
     write(alice, asterisk, "one", "two")
     stored(silo, 2)
     silo.restart(number)
-    watched(silo, "closed")
+    silo.watches(BOB, "closed")
     bob.register(asterisk.address)
     assert take(bob, 2) == ["one", "two"]
     assert bob.glance(0.5) is None
@@ -106,7 +102,7 @@ def test_restart_of_asterisk_between_store_and_return(pair: tuple[Asterisk, Silo
     alice, bob = handset("alice"), handset("bob")
     write(alice, asterisk, "one", "two")
     stored(silo, 2)
-    watched(silo, "closed")
+    silo.watches(BOB, "closed")
     asterisk.restart(signal.SIGTERM)
     bob.register(asterisk.address)
     assert take(bob, 2, 20) == ["one", "two"]
@@ -122,7 +118,7 @@ def test_what_a_phone_answers_is_invisible_and_can_be_sent_again(
     alice, bob = handset("alice"), handset("bob")
     write(alice, asterisk, "Hello")
     stored(silo, 1)
-    watched(silo, "closed")
+    silo.watches(BOB, "closed")
     bob.register(asterisk.address)
     request = bob.receive(10)
     if code:
@@ -141,7 +137,7 @@ def test_two_phones_of_one_user(pair: tuple[Asterisk, Silo], handset: PickUpHand
     alice, desk, mobile = handset("alice"), handset("bob"), handset("bob")
     write(alice, asterisk, "Hello")
     stored(silo, 1)
-    watched(silo, "closed")
+    silo.watches(BOB, "closed")
     desk.register(asterisk.address)
     assert desk.take(seconds=10).text == "Hello"
     mobile.register(asterisk.address)
@@ -153,7 +149,7 @@ def test_what_asterisk_would_empty_is_parked(pair: tuple[Asterisk, Silo], handse
     bob = handset("bob")
     assert silo.cli("store", BOB, "x" * 1024, "--from", "sip:alice@home.lan").returncode == 0
     assert silo.cli("store", BOB, "y" * 1000, "--from", "sip:alice@home.lan").returncode == 0
-    watched(silo, "closed")
+    silo.watches(BOB, "closed")
     bob.register(asterisk.address)
     assert bob.take(seconds=10).text == "y" * 1000
     until(lambda: states(silo) == ["parked", "handed over"], 5, "the long one is parked")
@@ -176,7 +172,7 @@ def test_the_silo_as_an_extension(
     alice, bob = handset("alice"), handset("bob")
     write(alice, asterisk, "one", "two")
     stored(silo, 2)
-    watched(silo, "closed")
+    silo.watches(BOB, "closed")
     bob.register(asterisk.address)
     assert take(bob, 2) == ["one", "two"]
 

@@ -41,10 +41,6 @@ def start_pair(start_silo: StartSilo, start_asterisk: StartAsterisk) -> StartPai
     return start
 
 
-def watched(silo: Silo, words: str) -> None:
-    until(lambda: (silo.facts.get("watched") or {}).get(BOB) == words, 15, f"bob is {words}")
-
-
 def stored(silo: Silo, *texts: str) -> None:
     until(lambda: [text for text, state, _ in silo.box if state == "pending"] == [*texts], 10, f"{texts} wait")
 
@@ -78,14 +74,14 @@ def test_a_stop_leaves_no_subscription_and_a_crash_no_second_one(start_pair: Sta
     asterisk, silo = start_pair()
     alice, bob = handset("alice"), handset("bob")
     write(alice, asterisk, "one", "two")
-    watched(silo, "closed")
+    silo.watches(BOB, "closed")
     assert subscriptions(asterisk) == 1
     silo.stop()
     assert subscriptions(asterisk) == 0
     silo.start()
-    watched(silo, "closed")
+    silo.watches(BOB, "closed")
     silo.restart(signal.SIGKILL)
-    watched(silo, "closed")
+    silo.watches(BOB, "closed")
     assert subscriptions(asterisk) == 2, "that of the dead one, and ours"
     bob.register(asterisk.address)
     assert taken(bob, 2) == ["one", "two"]
@@ -103,7 +99,7 @@ def test_a_hint_that_is_open_for_ever_does_not_keep_mail_for_ever(
     asterisk.command("devstate change Custom:DNDbob NOT_INUSE")
     alice, bob = handset("alice"), handset("bob")
     write(alice, asterisk, "Hello")
-    watched(silo, "open")
+    silo.watches(BOB, "open")
     until(lambda: silo.counters.get("failed_messages"), 10, "it was tried, and came back")
     bob.register(asterisk.address)
     assert bob.glance(1) is None, "nobody tells the silo"
@@ -136,7 +132,7 @@ def test_a_phone_that_qualify_calls_unreachable_is_away(start_pair: StartPair, h
     until(lambda: there(False), 15, "Asterisk has noticed")
     write(alice, asterisk, "one", "two", "three")
     stored(silo, "one", "two", "three")
-    watched(silo, "closed")
+    silo.watches(BOB, "closed")
     bob.there = True
     assert taken(bob, 3, 20) == ["one", "two", "three"]
     handed(silo, "one", "two", "three")
@@ -155,7 +151,7 @@ def test_real_phones(start_pair: StartPair, tmp_path: Path, ends: ExitStack) -> 
     alice = picked_up("alice", f"sip:{BOB}", "a")
     alice.message("Milk and bread, please 🥛")
     stored(silo, "Milk and bread, please 🥛")
-    watched(silo, "closed")
+    silo.watches(BOB, "closed")
     bob = picked_up("bob", "sip:alice@home.lan", "b")
     until(lambda: [seen.text for seen in bob.messages] == ["Milk and bread, please 🥛"], 15, "bob reads it")
     assert bob.messages[0]["From"].startswith("<sip:alice@home.lan>")
@@ -185,7 +181,7 @@ def test_restart_in_the_middle_of_a_replay(
     asterisk.note_requests_of(silo.address[0])
     texts = [f"number {number}" for number in range(40)]
     write(handset("alice"), asterisk, *texts)
-    watched(silo, "closed")
+    silo.watches(BOB, "closed")
     bob = ends.enter_context(Reader(handset("bob")))
     bob.register(asterisk.address)
     until(lambda: len(bob.texts) >= 3, 10, "the replay is under way")
@@ -229,7 +225,7 @@ def test_the_first_message_comes_soon_after_the_phone(start_pair: StartPair, han
     for number in range(6):
         write(alice, asterisk, f"number {number}")
         stored(silo, f"number {number}")
-        watched(silo, "closed")
+        silo.watches(BOB, "closed")
         assert bob.register(asterisk.address).code == 200
         since = time.monotonic()
         assert taken(bob, 1) == [f"number {number}"]

@@ -35,10 +35,6 @@ def write(user: Handset, switch: FreeSwitch, *texts: str) -> None:
         assert user.message(switch.address, BOB, text.encode()).code == 202
 
 
-def watched(silo: Silo, words: str) -> None:
-    until(lambda: (silo.status_json().get("watched") or {}).get(BOB) == words, 15, f"bob is {words}")
-
-
 def whys(silo: Silo) -> list[str]:
     return [row["why"].partition(";")[0] for row in silo.list_json()]
 
@@ -53,7 +49,7 @@ def test_away_stored_back_delivered(pair: tuple[FreeSwitch, Silo], handset: Pick
     write(alice, switch, "one", "two 🍝", "three")
     until(lambda: len(silo.list_json()) == 3, 10, "three messages wait")
     assert [row["from"] for row in silo.list_json()] == ["<sip:alice@home.lan>"] * 3
-    watched(silo, "closed")
+    silo.watches(BOB, "closed")
     assert bob.register(switch.address).code == 200
     first = bob.take(seconds=15)
     assert [first.text, *take(bob, 2)] == ["one", "two 🍝", "three"]

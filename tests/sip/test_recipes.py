@@ -58,7 +58,7 @@ def stored_and_delivered(silo: Silo, pbx: Address, alice: Handset, bob: Handset,
     to = f"{bob.user}@{domain}"
     write(alice, pbx, to, "one", "two 🍝", "three")
     until(lambda: [row["to"] for row in silo.list_json()] == [to] * 3, 10, "three messages wait")
-    until(lambda: (silo.status_json().get("watched") or {}).get(to) == "closed", 15, "the silo looks out")
+    silo.watches(to, "closed")
     assert bob.register(pbx).code == 200
     assert [bob.take(seconds=10).text for _ in range(3)] == ["one", "two 🍝", "three"]
     until(lambda: {row["state"] for row in silo.list_json()} == {"handed over"}, 10, "all are handed over")

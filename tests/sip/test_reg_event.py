@@ -23,13 +23,6 @@ def kamailio(start_kamailio: StartKamailio) -> Kamailio:
     return start_kamailio("PHONE_TIMEOUT=1000", reg_event=True)
 
 
-def watched(silo: Silo, words: str, owner: str = BOB) -> None:
-    def look() -> bool:
-        return str((silo.facts.get("watched") or {}).get(owner)).startswith(words)
-
-    until(look, 15, f"{owner} is {words}")
-
-
 def store(alice: Phone, kamailio: Kamailio, *texts: str) -> None:
     for text in texts:
         assert alice.message(kamailio.address, BOB, text.encode()).code == 202
@@ -42,7 +35,7 @@ def take(phone: Phone, count: int) -> list[str]:
 def test_away_stored_back_delivered(kamailio: Kamailio, phone: PickUp) -> None:
     alice, bob, silo = phone("alice"), phone("bob"), kamailio.silo
     store(alice, kamailio, "one", "two", "three")
-    watched(silo, "nothing known")  # Kamailio has nothing to say of who never registered
+    silo.watches(BOB, "nothing known")  # Kamailio has nothing to say of who never registered
     assert bob.register(kamailio.address).code == 200
     assert take(bob, 3) == ["one", "two", "three"]
     silo.empties()
@@ -58,7 +51,7 @@ def test_gone_again_and_back(kamailio: Kamailio, phone: PickUp) -> None:
     bob.register(kamailio.address, expires=0)
     bob.answer(first, 200)
     until(lambda: [code for _, _, code in silo.box] == [480], 10, "the second has nowhere to go")
-    watched(silo, "closed")
+    silo.watches(BOB, "closed")
     bob.register(kamailio.address)
     assert take(bob, 1) == ["two"]
     silo.empties()
@@ -69,7 +62,7 @@ def test_a_second_phone_wakes_where_the_first_is_dead(kamailio: Kamailio, phone:
     alice, dead, alive, silo = phone("alice"), phone("bob"), phone("bob"), kamailio.silo
     dead.register(kamailio.address)
     store(alice, kamailio, "Hello")
-    watched(silo, "open")
+    silo.watches(BOB, "open")
     until(lambda: [code for _, _, code in silo.box] == [408], 15, "nobody answered")
     alive.register(kamailio.address)
     assert take(alive, 1) == ["Hello"]
@@ -81,7 +74,8 @@ def test_restart_of_kamailio(kamailio: Kamailio, phone: PickUp, number: signal.S
     """It keeps the subscriptions and forgets who is registered: the next REGISTER wakes."""
     alice, bob, silo = phone("alice"), phone("bob"), kamailio.silo
     store(alice, kamailio, "one", "two")
-    watched(silo, "nothing known")
+    silo.watches(BOB, "nothing known")
+    until(lambda: kamailio.saved == 1, 15, "Kamailio has written the subscription")
     kamailio.restart(number)
     assert bob.register(kamailio.address).code == 200
     assert take(bob, 2) == ["one", "two"]
@@ -92,9 +86,9 @@ def test_restart_of_kamailio(kamailio: Kamailio, phone: PickUp, number: signal.S
 def test_restart_of_the_silo(kamailio: Kamailio, phone: PickUp, number: signal.Signals) -> None:
     alice, bob, silo = phone("alice"), phone("bob"), kamailio.silo
     store(alice, kamailio, "one", "two")
-    watched(silo, "nothing known")
+    silo.watches(BOB, "nothing known")
     silo.restart(number)
-    watched(silo, "nothing known")
+    silo.watches(BOB, "nothing known")
     bob.register(kamailio.address)
     assert take(bob, 2) == ["one", "two"]
     silo.empties()
@@ -110,7 +104,7 @@ def test_a_kamailio_without_the_event_is_given_up_with_the_reason(
     silo.options = (*silo.options, "--set", "watch=reg")
     silo.restart()
     store(phone("alice"), kamailio, "Hello")
-    watched(silo, "refused: 405")
+    silo.watches(BOB, "refused: 405")
     assert "next try in 6 h" in silo.facts["watched"][BOB]
 
 
@@ -185,7 +179,7 @@ def test_partial_notifications(server: Server) -> None:
 
 def test_what_is_no_document_is_refused_and_said(server: Server) -> None:
     assert server.notify(b"<reginfo") == 400
-    watched(server.silo, "a NOTIFY cannot be read")
+    server.silo.watches(BOB, "a NOTIFY cannot be read")
     assert server.notify(reginfo(0, "full", ("1", "active", "created"))) == 200
     assert server.phone.take(200).body == b"Hello"
 
@@ -204,5 +198,5 @@ def test_given_up_politely_with_the_reason(
     assert phone("alice").message(silo.address, BOB, b"Hello").code == 202
     refused = proxy.receive(10)
     proxy.answer(refused, code)
-    watched(silo, words)
+    silo.watches(BOB, words)
     assert proxy.glance(1.5) is None, "it is not asked again"
