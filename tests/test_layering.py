@@ -87,6 +87,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
         "told",
         "checkpoint",
         "repeats",
+        "numbers",
     ),
     ("store", "notice", "watch", "feed", "copies", "doorway", "transports"),
     # the box

@@ -160,6 +160,8 @@ usage = Table(
     Column("bytes", Integer, nullable=False),
 )
 "What waits for each owner, and under two empty names for everybody; `usage` keeps it."
+sequence = Table("sqlite_sequence", MetaData(), Column("name", Text), Column("seq", Integer))
+"SQLite's own: the highest number that a table ever had."
 daemon = Table("msilo_daemon", _own, Column("name", Text, primary_key=True), Column("value", Text, nullable=False))
 
 _FIRST = (

@@ -15,7 +15,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 
 from .delivery import WAITING, State
 from .rows import FRESH, box
-from .schema import Names, contact, counter, daemon, hold, ledger, recipient, silo_table, usage, wish
+from .schema import Names, contact, counter, daemon, hold, ledger, recipient, sequence, silo_table, usage, wish
 
 _P = sa.bindparam
 
@@ -41,13 +41,6 @@ def _replace(table: sa.Table, *key: str) -> Any:
     statement = upsert(table)
     rest = {column.name: statement.excluded[column.name] for column in table.c if column.name not in key}
     return statement.on_conflict_do_update(index_elements=list(key), set_=rest)
-
-
-def _used(table: sa.Table, key: str) -> str:
-    """The highest id a table has or, where SQLite counts them, ever had."""
-    counted = "SELECT seq FROM sqlite_sequence WHERE name = :name"
-    highest = _sql(sa.select(sa.func.coalesce(sa.func.max(table.c[key]), _n(0))))
-    return f"SELECT max(coalesce(({counted}), 0), ({highest}))"
 
 
 class Statements:
@@ -107,7 +100,6 @@ class Statements:
         self.highest_box = _sql(sa.select(sa.func.coalesce(sa.func.max(silo.c.id), _n(0))))
         self.count = _sql(sa.select(sa.func.count()).select_from(silo))
         self.oldest = _sql(sa.select(silo.c.inc_time).order_by(silo.c.id).limit(_n(1)).offset(_n(0)))
-        self.highest_silo = _used(silo, "id")
 
     def _for_ledger(self) -> None:
         row = ledger.c.id == _P("row")
@@ -157,7 +149,7 @@ class Statements:
         )
         ended = sa.select(ledger.c.settled).where(ledger.c.settled.is_not(None)).order_by(ledger.c.settled.desc())
         self.nth_newest = _sql(ended.limit(_n(1)).offset(_P("rows")))
-        self.highest_ledger = _used(ledger, "id")
+        self.highest_ledger = _sql(sa.select(sa.func.coalesce(sa.func.max(ledger.c.id), _n(0))))
         self.highest_kept = _sql(
             sa.select(sa.func.coalesce(sa.func.max(ledger.c.silo_id), _n(0))).where(ledger.c.silo_id.is_not(None))
         )
@@ -184,6 +176,10 @@ class Statements:
         self.forget_wishes = _sql(sa.delete(wish).where(wish.c.done == _n(1), wish.c.asked < _P("before")))
         self.counters = _sql(sa.select(counter.c.name, counter.c.value))
         self.holds = _sql(sa.select(hold))
+        same_table = sequence.c.name == _P("table")
+        self.noted = _sql(sa.select(sequence.c.seq).where(same_table))
+        self.note = _sql(sa.update(sequence).where(same_table).values(seq=_P("upto")))
+        self.note_first = _sql(sa.insert(sequence).values(name=_P("table"), seq=_P("upto")))
         self.tell = _sql(_replace(daemon, "name"))
         self.told = _sql(sa.select(daemon.c.value).where(daemon.c.name == _P("name")))
 

@@ -10,6 +10,7 @@ import json
 import secrets
 import sqlite3
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from .engine import atomic, connect, empty_log, made_by_us, migrate, open_engine
 from .ground import opening
 from .holds import Hold
 from .message import Contact, Message, Recipient, Settled, Turn, Waiting, Wish
+from .numbers import Numbers
 from .repair import Repair
 from .repeats import Repeats
 from .rows import (
@@ -45,7 +47,7 @@ from .statements import statements
 from .told import Told
 
 ID_MARK = "last_silo_id"
-"Where the highest id is kept for a table whose own ids come back, as Kamailio makes it."
+"Where 0.2 kept the highest number of a table of Kamailio's."
 
 
 class Store(Told):
@@ -73,7 +75,8 @@ class Store(Told):
         self._seen = -1
         self._remains = False
         "Whether the log may still hold text that was taken out of the box."
-        self._next_silo = self._next_ledger = 0
+        self._boxes = Numbers(self._c, self._sql, self._silo.name, self._sql.highest_box)
+        self._entries = Numbers(self._c, self._sql, ledger.name, self._sql.highest_ledger)
         self.foreign = not made_by_us(self._c, self._silo.name)
         "Whether somebody else made the table: its ids would come back."
 
@@ -105,11 +108,11 @@ class Store(Told):
             self.repair.check()  # only now is it sure that the commit went where somebody will see it
             self._checkpoints.committed()
         except StoreError:
-            self._seen = -1  # the ids handed out are void
+            self._seen = -1  # the numbers that were reserved are void
             self.repeats.doubt()
             raise
         if fresh:
-            self.repeats.add(fresh, self._next_ledger - 1)
+            self.repeats.add(fresh, self._entries.next - 1)
         return fresh
 
     def _write(self, turn: Turn, now: int) -> frozenset[bytes]:
@@ -126,33 +129,27 @@ class Store(Told):
         """Insert what is new; returns the keys of that, and how many were repeats."""
         self._refresh_ids()
         self.repeats.follow(self._seen, now)
-        first, box = self._next_ledger, self._next_silo
         by_key: dict[bytes, Message] = {}
         for message in turn.new:
             if message.key not in self.repeats:
                 by_key.setdefault(message.key, message)
         fresh = by_key.values()
+        first, box = self._entries.take(len(fresh)), self._boxes.take(len(fresh))
         marks = new_msilo_ids(first, len(fresh))
         self._each(
             self._sql.insert_ledger, [ledger_row(first + i, box + i, one, marks[i]) for i, one in enumerate(fresh)]
         )
         self._each(self._sql.insert_silo, [silo_row(box + i, one) for i, one in enumerate(fresh)])
-        self._next_silo += len(fresh)
-        self._next_ledger += len(fresh)
-        if fresh and self.foreign:
-            self._run(self._sql.tell, name=ID_MARK, value=str(self._next_silo - 1))
         return frozenset(by_key), len(turn.new) - len(fresh)
 
     def _refresh_ids(self) -> None:
-        """The next free ids; read again only when another process has committed since."""
+        """The next free numbers; read again only when another process has committed since."""
         seen = self._version()
         if seen == self._seen:
             return
-        box = self._one(self._sql.highest_silo, name=self._silo.name)
-        entry = self._one(self._sql.highest_ledger, name=ledger.name)
         mark = int(self._one(self._sql.told, name=ID_MARK) or 0) if self.foreign else 0
-        self._next_silo = max(box, mark, self._one(self._sql.highest_kept)) + 1
-        self._next_ledger = max(self._next_ledger, entry + 1)
+        self._boxes.follow(max(mark, self._one(self._sql.highest_kept)))
+        self._entries.follow()
         self._seen = seen
 
     def _claim(self, claimed: list[Waiting], now: int) -> None:
@@ -307,8 +304,8 @@ class Store(Told):
         item = waiting_of(row)
         if item.known:
             return item
-        number = self._next_ledger
-        self._next_ledger += 1
+        number = self._entries.next
+        self._entries.next += 1  # a reading reserves nothing: SQLite notes it when the row is written
         return replace(item, ledger_id=number, msilo_id=new_msilo_ids(number, 1)[0])
 
     def by_msilo_id(self, text: str) -> tuple[State, Aor] | None:
@@ -388,5 +385,8 @@ class Store(Told):
 
     def close(self) -> None:
         """Give the file back."""
+        with suppress(sqlite3.Error):  # what is not given back is a gap, and no more
+            self._boxes.give_back()
+            self._entries.give_back()
         self._checkpoints.close()
         self._c.close()
