@@ -12,7 +12,7 @@ from setuptools import find_packages, setup
 
 BUSY = {
     "": "allowance daemon gatekeeper points reception upkeep",
-    "box": "delivery engine ground holds message numbers policy quota repair repeats rows silo store told",
+    "box": "delivery engine ground holds message numbers policy quota repair repeats rows shelf silo store told",
     "outbound": "bindings carrier compose courier lanes notice pace replay scheduler ways",
     "pbx": "echoes registration",
     "seeing": "journal monitor",

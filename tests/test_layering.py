@@ -88,6 +88,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
         "checkpoint",
         "repeats",
         "numbers",
+        "shelf",
     ),
     ("store", "notice", "watch", "feed", "copies", "doorway", "transports"),
     # the box

@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from ..errors import StoreError
 from ..points import reach
-from .schema import MIGRATIONS, SILO_VERSION, version
+from .schema import MIGRATIONS, OLD_INDEXES, SILO_VERSION, our_prefix, version
 
 BUSY_SECONDS = 1.0
 "How long a statement waits for another process's lock."
@@ -144,6 +144,9 @@ def migrate(connection: sa.Connection, silo: sa.Table) -> None:
         check_table(connection, silo)
         for index in silo.indexes:  # a table of Kamailio's has not all of them
             index.create(connection, checkfirst=True)
+        for old in OLD_INDEXES:
+            name = connection.dialect.identifier_preparer.quote(f"{our_prefix(silo)}_{old}")
+            connection.exec_driver_sql(f"DROP INDEX IF EXISTS {name}")
         row = {"table_name": silo.name, "table_version": SILO_VERSION}
         connection.execute(upsert(version).on_conflict_do_nothing(), row)
         if have < ONE_INDEX and made_by_us(raw(connection), silo.name):

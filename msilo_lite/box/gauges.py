@@ -39,7 +39,7 @@ class Gauges:
         """How many messages of an owner are in the box and not over, counted up to `most`."""
         with translated("cannot read"):
             values = {"user": owner.user, "host": owner.host, "now": now, "most": most}
-            return len(self._c.execute(self._sql.alive, values).fetchall())
+            return len(self._c.execute(self._sql.alive_all, values).fetchall())
 
     def oldest(self) -> int | None:
         """Arrival of the message in the box that came first, UTC seconds."""

@@ -23,7 +23,21 @@ from .engine import atomic, check_table, connect, empty_log, made_by_us, open_en
 from .holds import Hold, Kind
 from .message import Contact, Recipient, Waiting
 from .rows import box, contact_of, from_db, hold_of, recipient_of, waiting_of, wish_row
-from .schema import MIGRATIONS, Names, contact, counter, daemon, hold, ledger, recipient, silo_table, wish
+from .schema import (
+    MIGRATIONS,
+    SHELVED,
+    Names,
+    contact,
+    counter,
+    daemon,
+    hold,
+    ledger,
+    loose_in,
+    recipient,
+    shelved,
+    silo_table,
+    wish,
+)
 
 LARGEST_ID = 2**63 - 1
 "SQLite's."
@@ -83,8 +97,14 @@ class Inbox:
 
     def _chosen(self, query: sa.Select[Any], owner: Aor | None, before: int | None) -> sa.Select[Any]:
         if owner:
-            query = query.where(self._silo.c.username == owner.user, self._silo.c.domain == owner.host)
+            query = query.where(self._silo.c.id.in_(self._of(owner)))
         return query if before is None else query.where(self._silo.c.inc_time <= before)
+
+    def _of(self, owner: Aor) -> sa.CompoundSelect[Any]:
+        """The numbers of an owner's messages: by the index, and of those that it does not have yet."""
+        mine = self._silo.c.username == owner.user, self._silo.c.domain == owner.host
+        number = sa.select(self._silo.c.id).where(*mine)
+        return sa.union_all(number.where(shelved(self._silo)), number.where(loose_in(self._silo)))
 
     def message(self, silo_id: int) -> Waiting:
         """One message of the box. Raises NotFound."""
@@ -135,14 +155,16 @@ class Inbox:
 
     def count(self, owner: Aor | None = None, *, ripe_at: int | None = None) -> int:
         """How many messages are in the box; `ripe_at`: no reminders due later, none handed over."""
-        query = sa.select(sa.func.count()).select_from(self._silo)
-        if owner:
-            query = query.where(self._silo.c.username == owner.user, self._silo.c.domain == owner.host)
+        where: list[sa.ColumnElement[bool]] = [self._silo.c.id.in_(self._of(owner))] if owner else []
         if ripe_at is not None:
             gone = sa.select(ledger.c.id).where(ledger.c.silo_id == self._silo.c.id, ledger.c.state == State.HANDED)
-            query = query.where(self._silo.c.snd_time <= ripe_at, ~gone.exists())
+            where += [self._silo.c.snd_time <= ripe_at, ~gone.exists()]
+        counted = sa.select(sa.func.count()).select_from(self._silo).where(*where)
         with translated("cannot read"):
-            return int(self._c.execute(query).scalar_one())
+            if where:
+                return int(self._c.execute(counted).scalar_one())
+            parts = (counted.where(rows(self._silo)) for rows in (shelved, loose_in))  # reads an index alone
+            return sum(int(self._c.execute(part).scalar_one()) for part in parts)
 
     def oldest(self) -> int | None:
         """Arrival of the oldest waiting message, UTC seconds."""
@@ -154,7 +176,9 @@ class Inbox:
         """Who has how many messages waiting, the most first and at most so many; and how many users there are."""
         number = sa.func.count().label("number")
         named = self._silo.c.username, self._silo.c.domain
-        mine = sa.select(*named, number).group_by(*named).subquery()
+        parts = (sa.select(*named).where(rows(self._silo)) for rows in (shelved, loose_in))
+        named_rows = sa.union_all(*parts).subquery()
+        mine = sa.select(*named_rows.c, number).group_by(*named_rows.c).subquery()
         counted = sa.select(mine, sa.func.count().over().label("users")).order_by(mine.c.number.desc()).limit(most)
         with translated("cannot read"):
             rows = self._c.execute(counted).all()
@@ -250,7 +274,8 @@ class Inbox:
             for number, (due, expires) in times.items():
                 other = sa.select(ledger.c.id).where(ledger.c.silo_id == number, ledger.c.state != State.PENDING)
                 free = sa.update(silo).where(silo.c.id == number, ~other.exists())
-                done += self._c.execute(free.values(snd_time=due, exp_time=expires)).rowcount
+                times_of = {"snd_time": due, "exp_time": expires, "status": SHELVED}  # it rests for long
+                done += self._c.execute(free.values(times_of)).rowcount
         return done
 
     def prune(self, before: int, most: int) -> int:

@@ -1,7 +1,7 @@
-"""The numbers of new rows. They never come back, and are reserved by the block: most commits write nothing about them.
+"""The numbers of new rows. They never come back, and are reserved by the block where messages come one upon the other.
 
 SQLite writes into sqlite_sequence whenever a row gets a number above the one noted there. A note that is ahead spares
-that page, and the numbers behind it that a crash leaves unused are a gap.
+that page, and the numbers below it that a crash, or another process, leaves unused are a gap.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ import sqlite3
 
 from .statements import Statements
 
-BLOCK = 256
-"Numbers that are reserved at once."
+AHEAD = 16
+"Numbers that are reserved for each one that is needed."
+BUSY = 1
+"Seconds since the last message within which that is done: at home they are reserved one by one."
 
 
 class Numbers:
@@ -21,6 +23,8 @@ class Numbers:
         """`highest`: the statement that tells the highest number the table has."""
         self._c, self._sql, self._table, self._highest = connection, sql, table, highest
         self.next = 1
+        self._taken = 0
+        "UTC second in which some were taken last."
         self._upto = -1
         "The last one that is reserved for us; another number in the file is another process's."
 
@@ -31,12 +35,12 @@ class Numbers:
             self.next, self._upto = max(self.next, noted + 1), noted
         self.next = max(self.next, least + 1, int(self._c.execute(self._highest).fetchone()[0]) + 1)
 
-    def take(self, count: int) -> int:
+    def take(self, count: int, now: int) -> int:
         """The first of so many numbers in a row, which are reserved."""
-        first = self.next
-        self.next += count
+        first, busy = self.next, abs(now - self._taken) <= BUSY
+        self.next, self._taken = first + count, now
         if self.next > self._upto + 1:
-            self._note(self.next - 1 + BLOCK)
+            self._note(self.next - 1 + (AHEAD * count if busy else 0))
         return first
 
     def give_back(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+import sqlite3
 from functools import cache
 from typing import Any
 
@@ -13,7 +14,7 @@ from ..sip.address import Aor
 from .delivery import State
 from .holds import Hold, Kind
 from .message import Contact, Message, Recipient, Waiting, Wish
-from .schema import Names, ledger, silo_table
+from .schema import SHELVED, Names, ledger, silo_table
 
 PATH_SEPARATOR = "\n"
 "Between the Route values of a Contact; no header value can hold it."
@@ -21,6 +22,12 @@ AFTER_DUE = 259200
 "Seconds that a reminder of Kamailio's lives after its due time, where its row ends before (msilo counts from arrival)."
 Row = Any
 "A row by the names of its columns: SQLite's own, or one of SQLAlchemy's; neither has a type for its keys."
+
+
+def by_name(cursor: sqlite3.Cursor) -> list[dict[str, Any]]:
+    """Rows by the names of their columns: SQLite's own Row compares every name at every look."""
+    names = [column[0] for column in cursor.description]
+    return [dict(zip(names, row, strict=True)) for row in cursor]
 
 
 @cache
@@ -71,7 +78,7 @@ def from_db(value: str | bytes | None) -> str:
     return value.decode("utf-8", "surrogateescape") if value else ""
 
 
-def silo_row(silo_id: int, message: Message) -> tuple[Any, ...]:
+def silo_row(silo_id: int, message: Message, status: int = SHELVED) -> tuple[Any, ...]:
     """What goes into msilo's table, in the order of its columns."""
     return (
         silo_id,
@@ -86,7 +93,7 @@ def silo_row(silo_id: int, message: Message) -> tuple[Any, ...]:
         message.body,
         to_db(message.kept),
         to_db(message.call_id),
-        0,
+        status,
     )
 
 

@@ -10,7 +10,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 
-from sqlalchemy import BLOB, Column, Float, Index, Integer, MetaData, Table, Text, collate
+from sqlalchemy import (
+    BLOB,
+    Column,
+    ColumnElement,
+    Float,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    and_,
+    cast,
+    collate,
+    func,
+    literal_column,
+    select,
+)
 from sqlalchemy.types import String
 
 
@@ -62,12 +78,44 @@ def silo_table(names: Names) -> Table:
         number(names.sc_status, "status"),
         sqlite_autoincrement=True,  # ids never come back (Kamailio's own table reuses them, and loses mail by it)
     )
-    ours = "msilo" if names.db_table == "silo" else f"msilo_{names.db_table}"
-    Index(f"{ours}_exp_idx", table.c.exp_time)
+    ours = our_prefix(table)
+    # `status` stands in both, so that counting reads nothing but the index
+    Index(f"{ours}_end_idx", table.c.exp_time, table.c.status, sqlite_where=shelved(table))
     Index(f"{ours}_snd_idx", table.c.snd_time, sqlite_where=table.c.snd_time > 0)
     # Kamailio writes hosts as they came, and hosts have no case
-    Index(f"{ours}_owner_idx", table.c.username, collate(table.c.domain, "NOCASE"))
+    owner = table.c.username, collate(table.c.domain, "NOCASE"), table.c.id, table.c.status
+    Index(f"{ours}_user_idx", *owner, sqlite_where=shelved(table))
     return table
+
+
+def our_prefix(silo: Table) -> str:
+    """How the names of our indexes on msilo's table begin."""
+    return "msilo" if silo.name == "silo" else f"msilo_{silo.name}"
+
+
+OLD_INDEXES = ("exp_idx", "owner_idx")
+"What they were called while every row was in them at once."
+SHELVED, LOOSE = 0, 1
+"The `status` of a row: Kamailio writes 0 and never reads it. One that is loose is not in the indexes of owner and end."
+SHELVED_UPTO = "shelved_upto"
+"Where the highest number stands below which no row is loose."
+
+
+def shelved(silo: Table) -> ColumnElement[bool]:
+    """Rows that the indexes of owner and end have; in just these words, or SQLite does not take the index."""
+    return silo.c.status != literal_column(str(LOOSE), Integer)
+
+
+def loose(silo: Table) -> ColumnElement[bool]:
+    """The other rows, for whoever has their numbers."""
+    return silo.c.status == literal_column(str(LOOSE), Integer)
+
+
+def loose_in(silo: Table) -> ColumnElement[bool]:
+    """The other rows, for whoever has not."""
+    named = daemon.c.name == literal_column(f"'{SHELVED_UPTO}'", Text)
+    mark = select(cast(daemon.c.value, Integer)).where(named).scalar_subquery()
+    return and_(loose(silo), silo.c.id > func.coalesce(mark, literal_column("0", Integer)))
 
 
 version = Table(
@@ -210,5 +258,8 @@ _THIRD = (
 # keys are random: a page of the file for each message, where `repeats` has them in memory
 _FOURTH = ("DROP INDEX msilo_ledger_dedupe",)
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SECOND, _THIRD, _FOURTH)
+# rows that are loose: the indexes of msilo's table change with it, and an older version would not find all messages
+_FIFTH: tuple[str, ...] = ()
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH)
 "Each a tuple of statements, applied in one transaction together with the number."

@@ -15,7 +15,23 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 
 from .delivery import WAITING, State
 from .rows import FRESH, box
-from .schema import Names, contact, counter, daemon, hold, ledger, recipient, sequence, silo_table, usage, wish
+from .schema import (
+    SHELVED,
+    Names,
+    contact,
+    counter,
+    daemon,
+    hold,
+    ledger,
+    loose,
+    loose_in,
+    recipient,
+    sequence,
+    shelved,
+    silo_table,
+    usage,
+    wish,
+)
 
 _P = sa.bindparam
 
@@ -53,28 +69,22 @@ class Statements:
         self._for_others()
 
     def _for_box(self, silo: sa.Table, waiting: sa.Select[Any]) -> None:
-        mine = sa.and_(silo.c.username == _P("user"), sa.collate(silo.c.domain, "NOCASE") == _P("host"))
         self.insert_silo = _sql_of_rows(sa.insert(silo), tuple(silo.c.keys()))
         same = (silo.c.inc_time == _P("arrived"), silo.c.src_addr == _P("src"))  # Kamailio gives an id twice
         self.delete_silo = _sql(sa.delete(silo).where(silo.c.id == _P("row"), *same))
-        self.has_mail = _sql(sa.select(silo.c.id).where(mine, silo.c.snd_time <= _P("now")).limit(_n(1)).offset(_n(0)))
-        alive = sa.select(_n(1)).where(mine, silo.c.exp_time > _P("now"))
-        self.alive = _sql(alive.limit(_P("most")).offset(_n(0)))
-        known = sa.select(_n(1)).where(ledger.c.silo_id == silo.c.id, ledger.c.arrived == silo.c.inc_time)
-        rests = known.where(ledger.c.state.in_([_n(State.PARKED), _n(State.HANDED)]))
-        host = sa.collate(silo.c.domain, "NOCASE")
-        named = sa.select(silo.c.username, silo.c.domain).where(silo.c.snd_time <= _P("now"), ~rests.exists())
-        here = named.where(silo.c.username == _P("user"), host > _P("host")).order_by(host)
-        further = named.where(silo.c.username > _P("user")).order_by(silo.c.username, host)
-        first, second = (one.limit(_n(1)).offset(_n(0)).subquery() for one in (here, further))
-        self.next_owner = _sql(sa.union_all(sa.select(first), sa.select(second)).limit(_n(1)).offset(_n(0)))
-        ripe = (silo.c.snd_time <= _P("now"), silo.c.id > _P("after"))
-        self.pending = _sql(waiting.where(mine, *ripe).order_by(silo.c.id).limit(_P("most")).offset(_n(0)))
+        values = {"status": _n(SHELVED)}
+        self.shelve = _sql(sa.update(silo).where(silo.c.id > _P("after"), loose(silo)).values(values))
+        young = sa.select(silo.c.id, silo.c.username, silo.c.domain, silo.c.exp_time)
+        self.loose = _sql(young.where(silo.c.id > _P("after"), loose(silo)).order_by(silo.c.id))
+        self.shelve_one = _sql(sa.update(silo).where(silo.c.id == _P("row"), loose(silo)).values(values))
         wanted = sa.text("SELECT value FROM json_each(:ids)")
         self.present = _sql(sa.select(silo.c.id).where(silo.c.id.in_(wanted)))
+        chosen = sa.and_(loose(silo), silo.c.id.in_(wanted))
+        self._for_owner(silo, waiting, chosen)
         free = (ledger.c.state.is_(None), ledger.c.state != _n(State.SENDING), ledger.c.arrived != silo.c.inc_time)
         over = waiting.where(silo.c.exp_time <= _P("now"), silo.c.snd_time <= _P("now"), sa.or_(*free))
-        self.lapsed = _sql(over.order_by(silo.c.exp_time).limit(_P("most")).offset(_n(0)))
+        self.lapsed = _sql(over.where(shelved(silo)).order_by(silo.c.exp_time).limit(_P("most")).offset(_n(0)))
+        self.lapsed_loose = _sql(over.where(chosen).limit(_P("most")).offset(_n(0)))
         place = sa.tuple_(silo.c.snd_time, silo.c.id) > sa.tuple_(_P("since"), _P("last"))
         self.ripened = _sql(
             sa.select(silo.c.username, silo.c.domain, silo.c.snd_time, silo.c.id)
@@ -98,8 +108,32 @@ class Statements:
             .values(exp_time=sa.func.min(silo.c.exp_time + _P("by"), _P("last")))
         )
         self.highest_box = _sql(sa.select(sa.func.coalesce(sa.func.max(silo.c.id), _n(0))))
-        self.count = _sql(sa.select(sa.func.count()).select_from(silo))
+        parts = (sa.select(sa.func.count()).where(rows) for rows in (shelved(silo), loose_in(silo)))
+        first, second = (part.select_from(silo).scalar_subquery() for part in parts)
+        self.count = _sql(sa.select(first + second))
         self.oldest = _sql(sa.select(silo.c.inc_time).order_by(silo.c.id).limit(_n(1)).offset(_n(0)))
+
+    def _for_owner(self, silo: sa.Table, waiting: sa.Select[Any], chosen: sa.ColumnElement[bool]) -> None:
+        """What is asked for one owner: of rows in the index, and `..._loose` of those that are not yet in it."""
+        host = sa.collate(silo.c.domain, "NOCASE")
+        mine = sa.and_(silo.c.username == _P("user"), host == _P("host"))
+        mail = sa.select(silo.c.id).where(mine, silo.c.snd_time <= _P("now"))
+        alive = sa.select(_n(1)).where(mine, silo.c.exp_time > _P("now"))
+        ripe = (silo.c.snd_time <= _P("now"), silo.c.id > _P("after"))
+        page = waiting.where(mine, *ripe).order_by(silo.c.id).limit(_P("most")).offset(_n(0))
+        first, few = mail.limit(_n(1)).offset(_n(0)), alive.limit(_P("most")).offset(_n(0))
+        self.has_mail, self.has_mail_loose = _sql(first.where(shelved(silo))), _sql(first.where(chosen))
+        self.alive, self.alive_loose = _sql(few.where(shelved(silo))), _sql(few.where(chosen))
+        self.pending, self.pending_loose = _sql(page.where(shelved(silo))), _sql(page.where(chosen))
+        both = sa.union_all(alive.where(shelved(silo)), alive.where(loose_in(silo)))
+        self.alive_all = _sql(both.limit(_P("most")).offset(_n(0)))
+        known = sa.select(_n(1)).where(ledger.c.silo_id == silo.c.id, ledger.c.arrived == silo.c.inc_time)
+        rests = known.where(ledger.c.state.in_([_n(State.PARKED), _n(State.HANDED)]))
+        named = sa.select(silo.c.username, silo.c.domain).where(shelved(silo), silo.c.snd_time <= _P("now"))
+        here = named.where(~rests.exists(), silo.c.username == _P("user"), host > _P("host")).order_by(host)
+        further = named.where(~rests.exists(), silo.c.username > _P("user")).order_by(silo.c.username, host)
+        same_user, next_user = (one.limit(_n(1)).offset(_n(0)).subquery() for one in (here, further))
+        self.next_owner = _sql(sa.union_all(sa.select(same_user), sa.select(next_user)).limit(_n(1)).offset(_n(0)))
 
     def _for_ledger(self) -> None:
         row = ledger.c.id == _P("row")

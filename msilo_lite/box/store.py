@@ -23,13 +23,14 @@ from .archive import Archive
 from .checkpoint import Checkpoints
 from .delivery import WAITING, State
 from .engine import atomic, connect, empty_log, made_by_us, migrate, open_engine, translated
-from .ground import opening
+from .ground import Ground, opening
 from .holds import Hold
 from .message import Contact, Message, Recipient, Settled, Turn, Waiting, Wish
 from .numbers import Numbers
 from .repair import Repair
 from .repeats import Repeats
 from .rows import (
+    by_name,
     contact_of,
     contact_row,
     hold_of,
@@ -42,7 +43,8 @@ from .rows import (
     waiting_of,
     wish_of,
 )
-from .schema import Names, ledger, silo_table
+from .schema import SHELVED, Names, ledger, silo_table
+from .shelf import Shelf
 from .statements import statements
 from .told import Told
 
@@ -70,8 +72,10 @@ class Store(Told):
             self.repair = Repair(self._c, self._sql, file)
             self.archive = Archive(self._c, self._sql)
             self.repeats = Repeats(self._c, self._sql)
+            self._shelf = Shelf(self._c, self._sql)
             self._checkpoints = Checkpoints(file, self._c)
         self._c.row_factory = sqlite3.Row
+        self._served = served
         self._seen = -1
         self._remains = False
         "Whether the log may still hold text that was taken out of the box."
@@ -79,6 +83,8 @@ class Store(Told):
         self._entries = Numbers(self._c, self._sql, ledger.name, self._sql.highest_ledger)
         self.foreign = not made_by_us(self._c, self._silo.name)
         "Whether somebody else made the table: its ids would come back."
+        with opening(file):
+            self._shelf.tidy()
 
     def _run(self, sql: str, **values: Any) -> sqlite3.Cursor:
         return self._c.execute(sql, values)
@@ -110,7 +116,9 @@ class Store(Told):
         except StoreError:
             self._seen = -1  # the numbers that were reserved are void
             self.repeats.doubt()
+            self._shelf.failed()
             raise
+        self._shelf.committed()
         if fresh:
             self.repeats.add(fresh, self._entries.next - 1)
         return fresh
@@ -134,13 +142,18 @@ class Store(Told):
             if message.key not in self.repeats:
                 by_key.setdefault(message.key, message)
         fresh = by_key.values()
-        first, box = self._entries.take(len(fresh)), self._boxes.take(len(fresh))
+        self._shelf.make_room(self._boxes.next - 1)
+        first, box = self._entries.take(len(fresh), now), self._boxes.take(len(fresh), now)
         marks = new_msilo_ids(first, len(fresh))
         self._each(
             self._sql.insert_ledger, [ledger_row(first + i, box + i, one, marks[i]) for i, one in enumerate(fresh)]
         )
-        self._each(self._sql.insert_silo, [silo_row(box + i, one) for i, one in enumerate(fresh)])
+        self._each(self._sql.insert_silo, [self._boxed_row(box + i, one) for i, one in enumerate(fresh)])
         return frozenset(by_key), len(turn.new) - len(fresh)
+
+    def _boxed_row(self, number: int, one: Message) -> tuple[Any, ...]:
+        loose = self._served and not one.due  # a reminder stays for long
+        return silo_row(number, one, self._shelf.take(number, one.owner, one.expires) if loose else SHELVED)
 
     def _refresh_ids(self) -> None:
         """The next free numbers; read again only when another process has committed since."""
@@ -197,6 +210,8 @@ class Store(Told):
                 passing.append({**row, "at": one.at if one.state is State.HANDED else None})
         self._each(self._sql.settle, passing)
         self._each(self._sql.finish, ended)
+        self._shelf.shelve(one.item.silo_id for one in settled if one.state in WAITING)
+        self._shelf.forget(one.item.silo_id for one in settled if one.state not in WAITING)
         self._each(self._sql.delete_silo, boxes)
         self._remains |= bool(boxes)
 
@@ -229,13 +244,12 @@ class Store(Told):
     def has_mail(self, owner: Aor, now: int) -> bool:
         """Whether the box of an owner holds anything that may be sent: one look-up in an index."""
         with translated("cannot read"):
-            return self._one(self._sql.has_mail, user=owner.user, host=owner.host, now=now) is not None
+            return self._shelf.has_mail(owner, now)
 
     def waiting(self, owner: Aor, now: int, most: int) -> int:
         """How many messages of an owner are in the box and not over, counted up to `most`."""
         with translated("cannot read"):
-            rows = self._run(self._sql.alive, user=owner.user, host=owner.host, now=now, most=most)
-            return len(rows.fetchall())
+            return self._shelf.alive(owner, now, most)
 
     def count_usage(self, *, wanted: bool) -> None:
         """Begin to count what waits, or stop it; a beginning reads the whole box."""
@@ -259,9 +273,7 @@ class Store(Told):
         with translated("cannot read"):
             self._refresh_ids()
             while True:
-                found = self._boxed(
-                    self._sql.pending, user=owner.user, host=owner.host, after=after, most=most, now=now
-                )
+                found = [self._waiting(row) for row in self._shelf.page(owner, after, most, now)]
                 free = [item for item in found if item.state is State.PENDING]
                 if free or len(found) < most:
                     return free
@@ -290,14 +302,12 @@ class Store(Told):
         """Messages whose time is over, but for those under way."""
         with translated("cannot read"):
             self._refresh_ids()
-            found = self._boxed(self._sql.lapsed, now=now, most=most)
+            found = [self._waiting(row) for row in self._shelf.lapsed(now, most)]
         return [item for item in found if item.state is not State.SENDING and item.message.expires <= now]
 
     def _boxed(self, sql: str, **values: Any) -> list[Waiting]:
         """Rows of the box with their ledger."""
-        rows = self._c.execute(sql, values)
-        names = [column[0] for column in rows.description]
-        return [self._waiting(dict(zip(names, row, strict=True))) for row in rows]  # SQLite's Row compares every name
+        return [self._waiting(row) for row in by_name(self._c.execute(sql, values))]
 
     def _waiting(self, row: Mapping[str, Any]) -> Waiting:
         """A row of the box with its ledger; a ledger that belongs to another message does not count."""
@@ -334,16 +344,8 @@ class Store(Told):
 
     def owners(self, most: int, now: int, after: Aor | None = None) -> list[Aor]:
         """Owners of messages that may be sent, in order, after one of them; one look-up in an index for each."""
-        found: list[Aor] = []
         with translated("cannot read"):
-            user, host = (after.user, after.host) if after else ("", "")
-            while len(found) < most:
-                row = self._run(self._sql.next_owner, user=user, host=host, now=now).fetchone()
-                if row is None:
-                    break
-                user, host = row
-                found.append(Aor(user, host))
-        return found
+            return self._shelf.owners(most, now, after)
 
     def mark(self) -> tuple[int, int]:
         """Another one when anybody has written since: ourselves, or another process."""
@@ -385,8 +387,10 @@ class Store(Told):
 
     def close(self) -> None:
         """Give the file back."""
-        with suppress(sqlite3.Error):  # what is not given back is a gap, and no more
-            self._boxes.give_back()
-            self._entries.give_back()
+        if self.repair.look() is Ground.FIRM:
+            with suppress(sqlite3.Error):  # what is not done is a gap, or the next start's work
+                self._boxes.give_back()
+                self._entries.give_back()
+                self._shelf.tidy()
         self._checkpoints.close()
         self._c.close()

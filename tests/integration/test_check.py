@@ -72,7 +72,7 @@ def damaged(file: Path) -> bytes:
     """Spoil one page of an index; the file as it is then."""
     with closing(Store(file)) as store:
         store.write(Turn(new=[message(str(n)) for n in range(50)]), NOW)
-    ((page,),) = query(file, "SELECT rootpage FROM sqlite_master WHERE name = 'msilo_exp_idx'")
+    ((page,),) = query(file, "SELECT rootpage FROM sqlite_master WHERE name = 'msilo_end_idx'")
     spoiled = bytearray(file.read_bytes())
     spoiled[(page - 1) * 4096 : page * 4096] = b"\xaa" * 4096
     file.write_bytes(spoiled)

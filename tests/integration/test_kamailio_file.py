@@ -154,7 +154,8 @@ def test_ids_of_another_writer_are_left_alone(tmp_path: Path) -> None:
         harness.change(file, f"{STRANGER} {row}")
         items = stored(store, "two")
         assert texts(items) == ["one", "theirs", "two"]
-        assert [item.silo_id for item in items] == [first[0].silo_id + n for n in range(3)]
+        numbers = [item.silo_id for item in items]
+        assert numbers == sorted({first[0].silo_id, *numbers})
 
 
 # -- in place, under other names ---------------------------------------------------------------------------------------
@@ -229,7 +230,8 @@ def test_ids_of_ours_never_come_back_in_kamailios_table(renamed: Path, tmp_path:
             silo.kill()
     with closing(Store(renamed, NAMES)) as store:
         given += [item.silo_id for item in stored(store, "and by a command")]
-    assert given == [1, 2, 3, 4, 5, 6, 7, 8, 9]
+    assert given == sorted(set(given))
+    assert len(given) == 9
 
 
 def test_without_its_names_the_file_is_refused_in_a_sentence(renamed: Path, tmp_path: Path) -> None:

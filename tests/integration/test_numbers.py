@@ -8,10 +8,9 @@ import pytest
 
 from msilo_lite.box.delivery import State
 from msilo_lite.box.message import Settled, Turn
-from msilo_lite.box.numbers import BLOCK
+from msilo_lite.box.numbers import AHEAD
 from msilo_lite.box.store import Store
 from msilo_lite.errors import StoreError
-from msilo_lite.sip.address import Aor
 from tests.unit.kit import BOB, NOW, message
 
 from . import harness
@@ -22,10 +21,10 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "silo.sqlite"
 
 
-def put(store: Store, count: int = 1, owner: Aor = BOB) -> list[int]:
+def put(store: Store, count: int = 1, now: int = NOW) -> list[int]:
     """Store so many messages in one turn; their numbers."""
     before = numbers(store.file)
-    store.write(Turn(new=[message(owner) for _ in range(count)]), NOW)
+    store.write(Turn(new=[message() for _ in range(count)]), now)
     return [one for one in numbers(store.file) if one not in before]
 
 
@@ -57,24 +56,33 @@ def test_they_go_on_where_an_orderly_end_stopped(file: Path) -> None:
 def test_after_a_crash_none_comes_back(file: Path) -> None:
     lost = Store(file)  # never closed, as when the power goes
     put(lost, 3)
+    put(lost, 3)
     empty(lost)
     with closing(Store(file)) as store:
-        assert put(store) == [3 + BLOCK + 1], "a block was reserved"
+        assert put(store) == [6 + 3 * AHEAD + 1], "a block was reserved"
         empty(store)
-        assert put(store) == [3 + BLOCK + 2], "and not another one"
-    assert len(set(entries(file))) == 5
+        assert put(store) == [6 + 3 * AHEAD + 2], "and not another one"
+    assert len(set(entries(file))) == 8
+
+
+def test_one_now_and_then_leaves_no_gap(file: Path) -> None:
+    for number in range(1, 5):
+        lost = Store(file)
+        assert put(lost, now=NOW + 60 * number) == [2 * number - 1]
+        assert put(lost, now=NOW + 60 * number + 30) == [2 * number]
 
 
 def test_a_block_is_noted_once(file: Path) -> None:
     with closing(Store(file)) as store:
         put(store)
+        put(store)
         seen: list[str] = []
         store._c.set_trace_callback(seen.append)
-        for _ in range(BLOCK + 1):
+        for _ in range(AHEAD + 1):
             put(store)
         store._c.set_trace_callback(None)
         assert len([text for text in seen if text.startswith("UPDATE sqlite_sequence")]) == 2, "one for each table"
-        assert numbers(file) == entries(file) == list(range(1, BLOCK + 3))
+        assert numbers(file) == entries(file) == list(range(1, AHEAD + 4))
 
 
 def test_another_program_comes_after_what_is_reserved_and_before_what_follows(file: Path) -> None:
@@ -97,12 +105,13 @@ def test_two_processes_share_the_numbers(file: Path) -> None:
 def test_what_a_failed_commit_reserved_is_reserved_anew(file: Path) -> None:
     with closing(Store(file)) as store:
         harness.change(file, "CREATE TRIGGER stop BEFORE INSERT ON silo BEGIN SELECT RAISE(ABORT, 'no'); END")
-        with pytest.raises(StoreError, match="no"):
-            put(store, 2)
+        for _ in range(2):
+            with pytest.raises(StoreError, match="no"):
+                put(store, 2)
         harness.change(file, "DROP TRIGGER stop")
-        put(store, BLOCK + 10)
+        put(store, 40)
         found = numbers(file)
-        assert len(found) == BLOCK + 10
+        assert len(found) == 40
         assert notes(file)["silo"] >= found[-1]
         assert notes(file)["msilo_ledger"] >= entries(file)[-1]
 

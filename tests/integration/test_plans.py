@@ -91,9 +91,10 @@ SHORT = (*SMALL, "CONSTANT", "json_each", "msilo_wish_open", "anon_")
 "What is read whole and is short: a row or two, the values of a statement, the wishes that are still to be granted."
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with contextlib.closing(Store(tmp_path / "silo.sqlite")) as one:
+@pytest.fixture(params=[False, True], ids=["command", "daemon"])
+def store(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Store]:
+    """What the daemon writes is loose at first, and looked up in another way."""
+    with contextlib.closing(Store(tmp_path / "silo.sqlite", served=request.param)) as one:
         one.write(Turn(new=[message("1")]), NOW)
         yield one
 

@@ -21,6 +21,7 @@ from msilo_lite.box.inbox import Inbox
 from msilo_lite.box.policy import Policy
 from msilo_lite.box.repeats import KNOWN_FOR
 from msilo_lite.box.silo import Reading
+from msilo_lite.box.store import Store
 from msilo_lite.errors import Rejected, SipError
 from msilo_lite.outbound.lanes import Send
 from msilo_lite.settings.pseudo import Template
@@ -338,7 +339,7 @@ class Lifecycle(RuleBasedStateMachine):
         """Everything in memory is gone; what a phone had taken and the file did not know may come again."""
         if self.broken:
             self.disk_mends()
-        self.rig.close()
+        self.rig.crash()
         for number in self.unsettled:
             self.delivered[number] = 0
         self.forget_staged()
@@ -349,6 +350,12 @@ class Lifecycle(RuleBasedStateMachine):
         self.rig = opened(self.file, self.now)
         for owner in self.rig.interrupted:
             self.rig.replay.wake(owner)
+
+    @precondition(lambda self: not self.broken)
+    @rule()
+    def command_comes_by(self) -> None:
+        """One that opens the file as the daemon does, and puts its youngest rows into the indexes."""
+        Store(self.file).close()
 
     # -- what must hold --------------------------------------------------------------------------------------------
     @invariant()

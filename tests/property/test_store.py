@@ -48,7 +48,7 @@ messages = st.builds(
 @pytest.fixture(scope="module")
 def store() -> Iterator[Store]:
     """One file for all examples: each looks at its own rows only."""
-    with TemporaryDirectory() as folder, closing(Store(Path(folder) / "silo.sqlite")) as made:
+    with TemporaryDirectory() as folder, closing(Store(Path(folder) / "silo.sqlite", served=True)) as made:
         yield made
 
 

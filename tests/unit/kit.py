@@ -131,7 +131,7 @@ class Rig:
     ) -> None:
         self.now = now
         self.file = file
-        self.store = Store(file)
+        self.store = Store(file, served=True)
         self.interrupted = self.store.recover()
         places = Places(domains, frozenset({"127.0.0.1"}))
         self.silo = Silo(self.store, policy or Policy(), places, PLAIN, reading=reading)
@@ -209,8 +209,13 @@ class Rig:
             inbox.close()
 
     def close(self) -> None:
-        """Drop everything; what is not committed is gone, as after a crash."""
+        """An orderly end; what is not committed is gone."""
         self.store.close()
+
+    def crash(self) -> None:
+        """An end that leaves the file as it is."""
+        self.store._checkpoints.close()
+        self.store._c.close()
 
 
 def texts(sends: list[Send]) -> list[str]:
