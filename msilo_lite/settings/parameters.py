@@ -36,7 +36,9 @@ class Parameters(BaseModel):
     sc_snd_time: str = Field("snd_time", min_length=1, description="Column: when a reminder is due, UTC seconds.")
     sc_stored_hdrs: str = Field("extra_hdrs", min_length=1, description="Column: headers that are kept.")
     sc_callid: str = Field("callid", min_length=1, description="Column: Call-ID.")
-    sc_status: str = Field("status", min_length=1, description="Column: unused, as in msilo.")
+    sc_status: str = Field(
+        "status", min_length=1, description="Column: 1 in the youngest messages, which are in no index yet."
+    )
     expire_time: int = Field(259200, ge=1, le=2**31 - 1, description="Longest life of a message, in seconds.")
     max_messages: int = Field(
         0, ge=0, description="Messages that may wait for one user, later ones get 480; 0: no limit."
