@@ -27,9 +27,9 @@ MOST = 1000
 class Shelf:
     """Methods may raise sqlite3.Error. What they change is of the caller's transaction, and known when it is over."""
 
-    def __init__(self, connection: sqlite3.Connection, sql: Statements) -> None:
-        """Only one process at a time may `take`."""
-        self._c, self._sql = connection, sql
+    def __init__(self, connection: sqlite3.Connection, sql: Statements, *, sole: bool) -> None:
+        """`sole`: we are the daemon, the only one that may `take`; whoever is not asks the file each time."""
+        self._c, self._sql, self._sole = connection, sql, sole
         self._of: dict[Aor, dict[int, int]] = {}
         "The loose ones by owner: their numbers in the order of arrival, and when each ends."
         self._owner: dict[int, Aor] = {}
@@ -168,8 +168,8 @@ class Shelf:
         return json.dumps(found) if found else ""
 
     def _be_sure(self) -> None:
-        """Read which rows are loose, where a commit failed and the memory may be wrong."""
-        if not self._unsure:
+        """Read which rows are loose, where a commit failed, or another process may have stored some."""
+        if self._sole and not self._unsure:
             return
         rows = self._c.execute(self._sql.loose, {"after": self._mark()}).fetchall()
         self._of, self._owner = {}, {}

@@ -72,7 +72,7 @@ class Store(Told):
             self.repair = Repair(self._c, self._sql, file)
             self.archive = Archive(self._c, self._sql)
             self.repeats = Repeats(self._c, self._sql)
-            self._shelf = Shelf(self._c, self._sql)
+            self._shelf = Shelf(self._c, self._sql, sole=served)
             self._checkpoints = Checkpoints(file, self._c)
         self._c.row_factory = sqlite3.Row
         self._served = served

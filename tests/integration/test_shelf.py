@@ -233,6 +233,16 @@ def test_a_command_that_opens_the_file_beside_the_daemon_hides_none(store: Store
     assert (pending(store), pending(store, CARL)) == ([], before[1:])
 
 
+def test_who_is_not_the_daemon_finds_what_it_stored_since(store: Store) -> None:
+    with closing(Store(store.file)) as command:
+        one, two, three = put(store, BOB, BOB, CARL)
+        assert pending(command) == [one, two]
+        assert (command.waiting(BOB, NOW, 9), command.has_mail(CARL, NOW)) == (2, True)
+        assert command.owners(9, NOW) == [BOB, CARL]
+        end(store, State.DELIVERED, *store.pending(BOB, 0, 9, NOW))
+        assert (pending(command), pending(command, CARL)) == ([], [three])
+
+
 def test_after_a_commit_that_failed_the_file_is_asked(store: Store, file: Path) -> None:
     """A commit may have gone through, whatever was said of it: what another connection wrote stands for that."""
     mine = put(store, BOB)
