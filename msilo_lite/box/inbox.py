@@ -30,6 +30,7 @@ from .schema import (
     contact,
     counter,
     daemon,
+    everywhere,
     hold,
     ledger,
     loose_in,
@@ -103,8 +104,7 @@ class Inbox:
     def _of(self, owner: Aor) -> sa.CompoundSelect[Any]:
         """The numbers of an owner's messages: by the index, and of those that it does not have yet."""
         mine = self._silo.c.username == owner.user, self._silo.c.domain == owner.host
-        number = sa.select(self._silo.c.id).where(*mine)
-        return sa.union_all(number.where(shelved(self._silo)), number.where(loose_in(self._silo)))
+        return everywhere(self._silo, sa.select(self._silo.c.id).where(*mine))
 
     def message(self, silo_id: int) -> Waiting:
         """One message of the box. Raises NotFound."""
@@ -176,8 +176,7 @@ class Inbox:
         """Who has how many messages waiting, the most first and at most so many; and how many users there are."""
         number = sa.func.count().label("number")
         named = self._silo.c.username, self._silo.c.domain
-        parts = (sa.select(*named).where(rows(self._silo)) for rows in (shelved, loose_in))
-        named_rows = sa.union_all(*parts).subquery()
+        named_rows = everywhere(self._silo, sa.select(*named)).subquery()
         mine = sa.select(*named_rows.c, number).group_by(*named_rows.c).subquery()
         counted = sa.select(mine, sa.func.count().over().label("users")).order_by(mine.c.number.desc()).limit(most)
         with translated("cannot read"):

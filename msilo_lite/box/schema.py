@@ -9,15 +9,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 from sqlalchemy import (
     BLOB,
     Column,
     ColumnElement,
+    CompoundSelect,
     Float,
     Index,
     Integer,
     MetaData,
+    Select,
     Table,
     Text,
     and_,
@@ -26,6 +29,7 @@ from sqlalchemy import (
     func,
     literal_column,
     select,
+    union_all,
 )
 from sqlalchemy.types import String
 
@@ -211,6 +215,12 @@ usage = Table(
 sequence = Table("sqlite_sequence", MetaData(), Column("name", Text), Column("seq", Integer))
 "SQLite's own: the highest number that a table ever had."
 daemon = Table("msilo_daemon", _own, Column("name", Text, primary_key=True), Column("value", Text, nullable=False))
+
+
+def everywhere(silo: Table, rows: Select[Any]) -> CompoundSelect[Any]:
+    """Rows of msilo's table, chosen in the indexes and among those that they do not have yet."""
+    return union_all(rows.where(shelved(silo)), rows.where(loose_in(silo)))
+
 
 _FIRST = (
     """CREATE TABLE msilo_ledger (

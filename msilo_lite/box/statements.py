@@ -21,6 +21,7 @@ from .schema import (
     contact,
     counter,
     daemon,
+    everywhere,
     hold,
     ledger,
     loose,
@@ -125,8 +126,7 @@ class Statements:
         self.has_mail, self.has_mail_loose = _sql(first.where(shelved(silo))), _sql(first.where(chosen))
         self.alive, self.alive_loose = _sql(few.where(shelved(silo))), _sql(few.where(chosen))
         self.pending, self.pending_loose = _sql(page.where(shelved(silo))), _sql(page.where(chosen))
-        both = sa.union_all(alive.where(shelved(silo)), alive.where(loose_in(silo)))
-        self.alive_all = _sql(both.limit(_P("most")).offset(_n(0)))
+        self.alive_all = _sql(everywhere(silo, alive).limit(_P("most")).offset(_n(0)))
         known = sa.select(_n(1)).where(ledger.c.silo_id == silo.c.id, ledger.c.arrived == silo.c.inc_time)
         rests = known.where(ledger.c.state.in_([_n(State.PARKED), _n(State.HANDED)]))
         named = sa.select(silo.c.username, silo.c.domain).where(shelved(silo), silo.c.snd_time <= _P("now"))

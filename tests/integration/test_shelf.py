@@ -17,7 +17,7 @@ from msilo_lite.box.shelf import MOST
 from msilo_lite.box.store import Store
 from msilo_lite.errors import StoreError
 from msilo_lite.sip.address import Aor
-from tests.unit.kit import BOB, CARL, NOW, message
+from tests.unit.kit import BOB, CARL, NOW, kill, message
 
 from . import harness
 
@@ -63,12 +63,6 @@ def loose(file: Path) -> int:
 
 def end(store: Store, state: State, *items: Waiting) -> None:
     store.write(Turn(settled=[Settled(one, state, NOW, 480, "Away", 1) for one in items]), NOW)
-
-
-def kill(store: Store) -> None:
-    """Leave the file as it is."""
-    store._checkpoints.close()
-    store._c.close()
 
 
 def test_the_daemon_finds_them(store: Store) -> None:
