@@ -31,7 +31,8 @@ from .errors import BadRequest
 from .outbound.bindings import USUAL_CONTACT
 from .outbound.compose import Dress, fits
 from .sip.address import Aor, parse_address
-from .sip.wire import bad_header, bad_type, octets
+from .sip.lines import octets
+from .sip.wire import bad_header, bad_type
 
 TEXT = "text/plain;charset=utf-8"
 SLACK = 2

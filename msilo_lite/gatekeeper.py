@@ -141,7 +141,7 @@ class Gatekeeper:
             words = "too many wrong passwords from there (auth_failures)"
             raise Rejected(503, words, headers=(("Retry-After", str(int(wait) + 1)),), counter="refused_guesses")
         proofs = tuple(value for key, value in request.headers if key == "authorization")
-        whole = hashlib.sha256(incoming.raw).digest()[:16]
+        whole = hashlib.sha256(incoming.text.raw).digest()[:16]
         asked = Asked(request.method, request.target, proofs, incoming.host, whole)
         finding, name = self._verifier.judge(asked, now)
         if finding is Finding.TRUE:

@@ -17,7 +17,7 @@ BUSY = {
     "pbx": "echoes registration",
     "seeing": "journal monitor",
     "settings": "control pseudo",
-    "sip": "address agent datagram rdata response transaction udp wire",
+    "sip": "address agent datagram lines rdata response transaction udp wire",
 }
 "By folder of the package."
 OUT = "build/compiled"

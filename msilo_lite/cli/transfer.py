@@ -26,7 +26,8 @@ from ..errors import BadRequest, MsiloError, StoreError
 from ..outbound.compose import LATEST, Dress, fits
 from ..points import reach
 from ..sip.address import Aor, parse_address, parse_uri
-from ..sip.wire import bad_header, bad_type, kept_lines, octets
+from ..sip.lines import octets
+from ..sip.wire import bad_header, bad_type, kept_lines
 from .views import encoded, utc
 
 BATCH = 500

@@ -13,7 +13,8 @@ from functools import lru_cache
 from ..box.message import Message, Waiting
 from ..box.policy import MAX_REQUEST, RECEIVE_BUFFER, sip_date
 from ..errors import BadRequest
-from ..sip.wire import HIDDEN, Outgoing, is_ours, kept_lines, media_type, octets
+from ..sip.lines import octets
+from ..sip.wire import HIDDEN, Outgoing, is_ours, kept_lines, media_type
 from .privacy import ANONYMOUS, hides_sender, shown
 
 FRAME = len("MESSAGE  SIP/2.0\r\nMax-Forwards: 70\r\nFrom: ;tag=\r\nTo: \r\nCall-ID: \r\nCSeq: 1 MESSAGE\r\n") + 32

@@ -16,7 +16,8 @@ from ..errors import BadRequest
 from ..settings.control import OWN_ID, Orders
 from ..settings.pseudo import Subject, Template
 from ..sip.address import Aor, aor_of, finds_its_way, parse_address, parse_uri, remote_of
-from ..sip.wire import Outgoing, Request, octets
+from ..sip.lines import octets
+from ..sip.wire import Outgoing, Request
 from .bindings import Bindings
 from .compose import hidden_route
 

@@ -18,6 +18,7 @@ from ..errors import BadRequest, ConfigError, SipError
 from ..seeing.logs import logger
 from .address import Endpoint, Remote, parse_address, remote_of
 from .binding import load_binding, log_writer
+from .lines import Lines, octets, split
 from .pjsip import (
     SEND_DONE,
     CApi,
@@ -35,7 +36,7 @@ from .rdata import Packet, Packets
 from .threshold import DoorTerms
 from .txdata import Builder
 from .udp import Udp
-from .wire import Answer, Incoming, Outgoing, octets
+from .wire import Answer, Incoming, Outgoing
 
 if TYPE_CHECKING:  # asyncio and ssl cost 60 ms, which UDP alone need not wait for
     from .doorway import Doorway
@@ -220,7 +221,8 @@ class Agent:
                     self._respond(rdata, 403, ())
                 return 1
             if ours:
-                self._hand_over(raw, peer, self._udp.asked(packet) or self._clone(rdata))
+                text = split(raw)
+                self._hand_over(text, peer, self._udp.asked(text, packet) or self._clone(rdata))
             elif method not in LEFT:  # RFC 3261 8.2.1; pjsua would look for a call, or say nothing
                 self._respond(rdata, 405, ((b"Allow", ALLOW),))
                 ours = True
@@ -229,10 +231,10 @@ class Agent:
             log.exception("request.broken", where="edge")
             return self._apologize(rdata) if ours else 0
 
-    def _hand_over(self, raw: bytes, peer: tuple[str, int, str, bool], handle: int) -> None:
+    def _hand_over(self, text: Lines, peer: tuple[str, int, str, bool], handle: int) -> None:
         try:
             host, port, transport, verified = peer
-            self._listener.received(Incoming(raw, host, port, handle, transport, verified))
+            self._listener.received(Incoming(text, host, port, handle, transport, verified))
         except Exception:
             log.exception("request.broken", where="daemon")
             self.answer(handle, 500)

@@ -14,9 +14,10 @@ from ..errors import BadRequest, SipError
 from .address import next_hop
 from .agent import Agent
 from .digest import Challenge, Credentials, best_of
+from .lines import octets
 from .lookup import Lookup
 from .response import response_headers
-from .wire import Answer, Outgoing, octets
+from .wire import Answer, Outgoing
 
 HEADERS = {401: (b"Authorization", "www-authenticate"), 407: (b"Proxy-Authorization", "proxy-authenticate")}
 "By the code that asks: where the answer goes, and where the question stands."

@@ -12,36 +12,34 @@ from typing import NamedTuple
 
 from ..errors import BadRequest
 from .address import is_literal, next_hop, parse_uri
-from .wire import COMPACT, FOLDED, HIDDEN, Outgoing, octets
+from .lines import Lines, octets
+from .wire import COMPACT, HIDDEN, Outgoing
 
-COOKIE = b"z9hG4bK"
+COOKIE = "z9hG4bK"
 "Begins the branch of everybody who follows RFC 3261 (8.1.1.7)."
-OURS = COOKIE + b"Ms"
+OURS = COOKIE.encode() + b"Ms"
 "Begins ours; RANDOM hexadecimal digits follow."
 RANDOM = 24
 SIP_PORT = 5060
 LARGEST = 1300
 "Bytes up to which UDP is right for a request whatever the path is (RFC 3261 18.1.1)."
-_COPIED = {name.lower().decode(): name for name in (b"Via", b"From", b"To", b"Call-ID", b"CSeq", b"Record-Route")}
+_COPIED = {name.lower(): name for name in ("Via", "From", "To", "Call-ID", "CSeq", "Record-Route")}
 "What an answer repeats as it is (RFC 3261 8.2.6.2, 12.1.1)."
-_AS_THEY_ARE = frozenset(_COPIED.values()) - {b"To"}
-_TOP_VIA = re.compile(
-    rb"(?i)[^\r\n]*\r\n(?:via|v)[ \t]*:[ \t]*(SIP/2\.0/UDP)[ \t]+([^\s;,]+)((?:;[^\s;,\"]+)+)[ \t]*\r\n"
-)
-_SENT_BY = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[^\s:;,\[\]]+)(?::(\d{1,5}))?")
-_TO_TAG = re.compile(rb"(?i);[ \t]*tag[ \t]*=")
-_LEFT_TO_PJSIP = frozenset({b"maddr", b"received", b"ttl"})
+_VIA = re.compile(r"(?ai)[ \t]*SIP/2\.0/UDP[ \t]+([^\s;,]+)((?:;[^\s;,\"]+)+)[ \t]*")
+_SENT_BY = re.compile(r"(?a)(\[[0-9A-Fa-f:.]+\]|[^\s:;,\[\]]+)(?::(\d{1,5}))?")
+_TO_TAG = re.compile(r"(?i);[ \t]*tag[ \t]*=")
+_LEFT_TO_PJSIP = frozenset({"maddr", "received", "ttl"})
 
 
 class Asked(NamedTuple):
     """A plain request that can be answered by its own lines."""
 
-    lines: list[bytes]
-    "Start line and header lines."
-    sent_by: bytes
-    parameters: list[bytes]
+    fields: list[tuple[str, str, str]]
+    "Its header lines, from the topmost Via on."
+    sent_by: str
+    parameters: list[str]
     "Of the topmost Via."
-    branch: bytes
+    branch: str
     host: str
     port: int
     "Where it came from."
@@ -49,37 +47,36 @@ class Asked(NamedTuple):
     @property
     def back(self) -> tuple[str, int]:
         """Where its answer goes (RFC 3261 18.2.2, RFC 3581 4)."""
-        if b"rport" in self.parameters:
+        if "rport" in self.parameters:
             return self.host, self.port
         return self.host, _port_in(self.sent_by) or self.port
 
 
-def asked(raw: bytes, host: str, port: int) -> Asked | None:
+def asked(text: Lines, host: str, port: int) -> Asked | None:
     """A request that came by UDP, as far as its answer needs it; None where that takes more than a look."""
-    via = _TOP_VIA.match(raw)
-    end = raw.find(b"\r\n\r\n")
-    if via is None or end < 0:
+    if not (text.plain and text.fields and _copied(text.fields[0][0]) == "Via"):
         return None
-    head = raw[:end]
-    lines = head.split(b"\r\n")
-    ends = len(lines) - 1
-    if FOLDED.search(head) or head.count(b"\n") != ends or head.count(b"\r") != ends or not _port_in(via[2]):
+    via = _VIA.fullmatch(text.fields[0][2])
+    if via is None:
         return None
-    branch, parameters = b"", via[3].split(b";")[1:]
+    sent_by, rest = via.groups()
+    if not _port_in(sent_by):
+        return None
+    branch, parameters = "", rest.split(";")[1:]
     for parameter in parameters:
-        name, _, value = parameter.partition(b"=")
+        name, _, value = parameter.partition("=")
         name = name.lower()
-        if name == b"branch":
+        if name == "branch":
             branch = value
-        elif name in _LEFT_TO_PJSIP or (name == b"rport" and parameter != b"rport"):
+        elif name in _LEFT_TO_PJSIP or (name == "rport" and parameter != "rport"):
             return None
     if not branch.startswith(COOKIE):
         return None
-    return Asked(lines, via[2], parameters, branch, host, port)
+    return Asked(text.fields, sent_by, parameters, branch, host, port)
 
 
 @lru_cache(maxsize=1024)
-def _port_in(sent_by: bytes) -> int:
+def _port_in(sent_by: str) -> int:
     """The port that a Via names, or the usual one; 0 where it is no sent-by."""
     form = _SENT_BY.fullmatch(sent_by)
     return int(form[2] or SIP_PORT) if form else 0
@@ -87,34 +84,29 @@ def _port_in(sent_by: bytes) -> int:
 
 def response(to: Asked, status: int, phrase: bytes, headers: tuple[tuple[bytes, bytes], ...] = ()) -> bytes:
     """The answer to a request. It has the same To tag each time (RFC 3261 8.2.7: nothing is remembered)."""
-    out = [b"SIP/2.0 %d %s" % (status, phrase), _via_back(to)]
-    for line in to.lines[2:]:
-        at = line.find(b":")
-        name = line[:at]
-        if name in _AS_THEY_ARE:
-            out.append(line)
-            continue
+    out = [_via_back(to)]
+    for name, colon, value in to.fields[1:]:
         name = _copied(name)
-        if name == b"To" and not _TO_TAG.search(line, line.rfind(b">") + 1):
-            out.append(b"To%s;tag=%s" % (line[at:], to.branch))
-        elif name:
-            out.append(name + line[at:])
-    out += [b"%s: %s" % pair for pair in headers]
-    out.append(b"Content-Length: 0\r\n\r\n")
-    return b"\r\n".join(out)
+        if name == "To" and not _TO_TAG.search(value, value.rfind(">") + 1):
+            out.append(f"To:{value};tag={to.branch}")
+        elif name and colon:
+            out.append(f"{name}:{value}")
+    first = b"SIP/2.0 %d %s\r\n" % (status, phrase)
+    more = b"".join([b"%s: %s\r\n" % pair for pair in headers])
+    return b"%s%s\r\n%sContent-Length: 0\r\n\r\n" % (first, octets("\r\n".join(out)), more)
 
 
-def _via_back(to: Asked) -> bytes:
+def _via_back(to: Asked) -> str:
     """The topmost Via with what the transport saw (RFC 3261 18.2.1, RFC 3581 4)."""
-    seen = [b"rport=%d" % to.port if one == b"rport" else one for one in to.parameters]
-    return b"Via: SIP/2.0/UDP %s;%s;received=%s" % (to.sent_by, b";".join(seen), to.host.encode())
+    seen = [f"rport={to.port}" if one == "rport" else one for one in to.parameters]
+    return f"Via: SIP/2.0/UDP {to.sent_by};{';'.join(seen)};received={to.host}"
 
 
 @lru_cache(maxsize=1024)
-def _copied(name: bytes) -> bytes:
+def _copied(name: str) -> str:
     """A header's name as everybody writes it where an answer repeats the header, else nothing."""
-    text = name.rstrip(b" \t").lower().decode("latin-1")
-    return _COPIED.get(COMPACT.get(text, text), b"")
+    text = name.rstrip(" \t").lower()
+    return _COPIED.get(COMPACT.get(text, text), "")
 
 
 @lru_cache(maxsize=4096)

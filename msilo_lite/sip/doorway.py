@@ -14,9 +14,10 @@ from .address import Aor, Endpoint, Remote, parse_address
 from .connection import Peer
 from .door import Door
 from .framing import Head
+from .lines import octets
 from .outward import LOCAL, Lead, lead_key
 from .threshold import DoorTerms
-from .wire import Outgoing, octets
+from .wire import Outgoing
 
 TRANSPORT_AT = 8
 "Offset of tp_info.transport in pjsip_rx_data (sip_transport.h), behind one pointer; no build-time option precedes it."

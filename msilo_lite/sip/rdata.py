@@ -26,7 +26,7 @@ SOCKADDR = 28
 "Bytes of a pj_sockaddr."
 LEARN, CHECK = 8, 16
 "Packets from which to try to learn, and packets that are read both ways afterwards."
-_POINTER_AND_SIZE = struct.Struct("@Pi")
+_POINTER, _POINTER_AND_SIZE = struct.Struct("@P"), struct.Struct("@Pi")
 
 
 class Packet(NamedTuple):
@@ -91,13 +91,17 @@ class Packets:
 
 def read_at(rdata: int, offsets: Offsets) -> Packet:
     """The packet at an address, by offsets that are known to be right."""
-    first = min(offsets.source, offsets.text)
-    block = ctypes.string_at(rdata + first, abs(offsets.text - offsets.source) + SOCKADDR)
-    pointer, size = _POINTER_AND_SIZE.unpack_from(block, offsets.text - first)
-    start = offsets.source - first
-    host, port = _source(block[start : start + SOCKADDR])
-    transport = ctypes.c_void_p.from_address(rdata + offsets.transport).value
-    return Packet(ctypes.string_at(pointer, size), host, port, transport or 0)
+    pointer, size = _POINTER_AND_SIZE.unpack_from(_memory(rdata + offsets.text, _POINTER_AND_SIZE.size))
+    host, port = _source(_memory(rdata + offsets.source, SOCKADDR).tobytes())
+    (transport,) = _POINTER.unpack_from(_memory(rdata + offsets.transport, _POINTER.size))
+    raw = _memory(pointer, PACKET)[:size].tobytes() if size <= PACKET else ctypes.string_at(pointer, size)
+    return Packet(raw, host, port, transport)
+
+
+@lru_cache(maxsize=64)
+def _memory(address: int, size: int) -> memoryview:
+    """So many bytes from an address on, not looked at yet: PJSIP reads each packet of a socket to the same place."""
+    return memoryview((ctypes.c_char * size).from_address(address)).cast("B")
 
 
 @lru_cache(maxsize=4096)

@@ -6,7 +6,8 @@ import re
 
 from ..errors import BadRequest
 from .address import aor_of, parse_address, parse_uri, split_list, without_headers
-from .wire import COMPACT, FOLD, HEAD_END, LINE_END, Answer
+from .lines import FOLD, HEAD_END, LINE_END
+from .wire import COMPACT, Answer
 
 
 def retry_after(answer: Answer) -> int | None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import ctypes
 from typing import Any
 
+from .lines import octets
 from .pjsip import MSG_DATA_SIZE, CApi, Layout, P, RequestLine, Str, header_list
-from .wire import Outgoing, octets
+from .wire import Outgoing
 
 
 class Builder:

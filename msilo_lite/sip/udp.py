@@ -14,6 +14,7 @@ from time import monotonic
 
 from ..errors import SipError
 from .datagram import OURS, RANDOM, Asked, asked, branch_of, plain_hop, request, response
+from .lines import Lines
 from .rdata import Packet
 from .transaction import Transaction, Transactions
 from .wire import Answer, Outgoing
@@ -48,10 +49,10 @@ class Udp:
         self._sockets.append((shared, sent_by.encode()))
 
     # -- answers -----------------------------------------------------------------------------------------------------
-    def asked(self, packet: Packet) -> int:
+    def asked(self, text: Lines, packet: Packet) -> int:
         """A request came: what its answer is to be given with, below 0; or 0 where PJSIP has to answer it."""
         number = self.transports.get(packet.transport)
-        found = None if number is None else asked(packet.raw, packet.host, packet.port)
+        found = None if number is None else asked(text, packet.host, packet.port)
         if found is None or number is None:
             return 0
         self._last -= 1

@@ -15,6 +15,7 @@ from ..box.policy import RECEIVE_BUFFER, delta_seconds
 from ..errors import BadRequest
 from ..value import value
 from .address import Aor, parse_address, parse_uri, split_list
+from .lines import FOLD, LINE_END, Lines, octets, split
 
 COMPACT = {
     "a": "accept-contact",
@@ -54,13 +55,8 @@ PATH = "X-MSilo-Path"
 "The X-MSilo-IDs that a message had in silos before this one: two that point at each other must not circle."
 OWN_PREFIX = "x-msilo-"
 "Headers that steer us are never replayed."
-HEAD_END = re.compile(rb"\r?\n\r?\n")
-LINE_END = re.compile(r"\r?\n")
-FOLD, FOLDED = re.compile(r"\r?\n[ \t]+"), re.compile(rb"\n[ \t]")
 _TOKEN = re.compile(r"[A-Za-z0-9.!%*_+`'~-]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-_CONTROLS = bytes((*range(0x09), *range(0x0A, 0x20), 0x7F))
-_NO_CONTROLS = bytes(set(range(0x100)) - set(_CONTROLS))
 _CONTROL_BYTE, _TOKEN_BYTES = re.compile(_CONTROL.pattern.encode()), re.compile(_TOKEN.pattern.encode())
 _TEXT = r"\x00-\x08\x0a-\x1f\x7f"
 _ONE_ADDRESS = re.compile(rf'(?:"(?:[^"\\{_TEXT}]|\\[^{_TEXT}])*"|[^"<>{_TEXT}]*)[ \t]*<[^<>"\x00-\x20\x7f]+>')
@@ -70,8 +66,7 @@ _ONE_ADDRESS = re.compile(rf'(?:"(?:[^"\\{_TEXT}]|\\[^{_TEXT}])*"|[^"<>{_TEXT}]*
 class Incoming(NamedTuple):
     """One request as it came from the wire; a tuple, since a frozen dataclass takes twice as long to make."""
 
-    raw: bytes
-    "Start line, headers and body, exact."
+    text: Lines
     host: str
     "Source IP address, without brackets."
     port: int
@@ -189,7 +184,8 @@ class Request(NamedTuple):
         pairs = zip(self.headers, self.names, strict=True)
         left = [(pair, name) for pair, name in pairs if not pair[0].startswith(prefixes)]
         headers, names = tuple(pair for pair, _ in left), tuple(name for _, name in left)
-        return made(self.method, self.target, headers, names, self.body, self.size, clean=self.clean)
+        steered = any(key.startswith(OWN_PREFIX) for key, _ in headers)
+        return self._replace(headers=headers, names=names, first=dict(reversed(headers)), steered=steered)
 
     def all(self, name: str) -> list[str]:
         """Every value of a header, lists taken apart."""
@@ -198,66 +194,53 @@ class Request(NamedTuple):
         return [item for key, value in self.headers if key == name for item in split_list(value)]
 
 
-def octets(text: str) -> bytes:
-    """Text of a request as it stands on the wire: bytes that are no UTF-8 come out as they came."""
-    return text.encode("utf-8", "surrogateescape")
-
-
-def made(
-    method: str, target: str, headers: tuple[tuple[str, str], ...], names: tuple[str, ...], body: bytes, size: int,
-    *, clean: bool,
-) -> Request:  # fmt: skip
-    """A request of these parts."""
-    first = dict(reversed(headers))
-    steered = f"\n{OWN_PREFIX}" in "\n" + "\n".join(first)  # one look, where a loop would be one for each header
-    return Request(method, target, headers, names, body, size, first, clean, steered)
-
-
-def _split(raw: bytes) -> tuple[bytes, bytes]:
-    """Head and body; where every line ends with CR LF, two looks for bytes take a tenth of a search."""
-    end = raw.find(b"\r\n\r\n")
-    if end >= 0 and raw.find(b"\n\r\n", 0, end + 2) < 0 and raw.find(b"\n\n", 0, end) < 0:
-        return raw[:end], raw[end + 4 :]
-    found = HEAD_END.search(raw)
-    return (raw[: found.start()], raw[found.end() :]) if found else (raw, b"")
-
-
 def read(raw: bytes) -> Request:
     """Split a request. Raises BadRequest (400) when it is not one."""
-    head, body = _split(raw)
-    returns = head.count(b"\r\n")
-    clean = tidy = len(head.translate(None, _NO_CONTROLS)) == 2 * returns
-    text = head.decode("utf-8", "surrogateescape")
-    if not tidy:
-        if head.count(b"\r") != returns:  # others, such as the PBX that strips our headers, read it otherwise
-            raise BadRequest(400, "a carriage return stands alone")
-        clean = len(head.translate(None, _CONTROLS)) == len(head) - returns - head.count(b"\n")
-    if FOLDED.search(head):
-        text = FOLD.sub(" ", text)
-    start, *lines = text.split("\r\n") if tidy else LINE_END.split(text)
-    parts = start.split(" ")
+    return read_lines(split(raw))
+
+
+def read_lines(text: Lines) -> Request:
+    """Read a request that is split into lines. Raises BadRequest (400) when it is not one."""
+    if text.torn:
+        raise BadRequest(400, "a carriage return stands alone")
+    parts = text.start.split(" ")
     if len(parts) != 3:
         raise BadRequest(400, "the request line is malformed")
-    headers, names = [], []
-    for line in lines:
-        name, colon, value = line.partition(":")
+    headers, names, steered = [], [], False
+    for name, colon, text_of in text.fields:
         if not colon:
             raise BadRequest(400, "a header line has no colon")
-        known = _known(name)
-        if known:
-            headers.append((known[0], value.strip()))
-            names.append(known[1])
-    return made(parts[0], parts[1], tuple(headers), tuple(names), body, len(raw), clean=clean)
+        if known := _known(name):
+            key, written, steers = known
+            headers.append((key, text_of.strip()))
+            names.append(written)
+            steered |= steers
+    return Request(
+        parts[0], parts[1], tuple(headers), tuple(names), text.body, len(text.raw), dict(reversed(headers)),
+        text.clean, steered,
+    )  # fmt: skip
+
+
+class _Name(NamedTuple):
+    """A header's name."""
+
+    key: str
+    "In long form and lower case."
+    name: str
+    "As it is written, but in long form."
+    steers: bool
+    "Whether it is one of those that steer us."
 
 
 @lru_cache(maxsize=1024)
-def _known(name: str) -> tuple[str, str] | None:
-    """A header's name in long form, in lower case and as it is written; None for no header that anybody knows."""
+def _known(name: str) -> _Name | None:
+    """What a header's name means; None for one that nobody could know."""
     name = name.rstrip(" \t")
     if not _TOKEN.fullmatch(name):
         return None
     key = name.lower()
-    return COMPACT.get(key, key), COMPACT.get(key, name)
+    key, name = COMPACT.get(key, key), COMPACT.get(key, name)
+    return _Name(key, name, key.startswith(OWN_PREFIX))
 
 
 def check(request: Request) -> bytes:

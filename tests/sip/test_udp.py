@@ -134,7 +134,7 @@ def test_packets_are_read_in_place_and_byte_for_byte(agent: Agent, heard: Heard)
 
 
 def heard_of(heard: Heard) -> list[tuple[bytes, str, int]]:
-    return [(one.raw, one.host, one.port) for one in heard.requests]
+    return [(one.text.raw, one.host, one.port) for one in heard.requests]
 
 
 def parts(answer: bytes) -> dict[bytes, set[bytes]]:

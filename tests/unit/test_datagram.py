@@ -3,6 +3,7 @@
 import pytest
 
 from msilo_lite.sip.datagram import LARGEST, OURS, address_of, asked, branch_of, plain_hop, request, response
+from msilo_lite.sip.lines import split
 from msilo_lite.sip.wire import Outgoing
 
 PLAIN = (
@@ -21,7 +22,7 @@ PLAIN = (
 
 
 def lines(raw: bytes, host: str = "192.0.2.9", port: int = 4711, *headers: tuple[bytes, bytes]) -> list[bytes]:
-    found = asked(raw, host, port)
+    found = asked(split(raw), host, port)
     assert found is not None
     return response(found, 202, b"Accepted", headers).split(b"\r\n")
 
@@ -63,7 +64,7 @@ def test_the_same_request_gets_the_same_tag() -> None:
     ],
 )
 def test_where_an_answer_goes(via: bytes, back: tuple[str, int]) -> None:
-    found = asked(PLAIN.replace(b"pbx.home.lan:5080;branch=z9hG4bK776asdhds;rport", via), "192.0.2.9", 4711)
+    found = asked(split(PLAIN.replace(b"pbx.home.lan:5080;branch=z9hG4bK776asdhds;rport", via)), "192.0.2.9", 4711)
     assert found is not None
     assert found.back == back
 
@@ -91,7 +92,7 @@ def test_where_an_answer_goes(via: bytes, back: tuple[str, int]) -> None:
 def test_what_takes_more_than_a_look_is_left_to_pjsip(old: bytes, new: bytes) -> None:
     changed = PLAIN.replace(old, new, 1)
     assert changed != PLAIN
-    assert asked(changed, "192.0.2.9", 4711) is None
+    assert asked(split(changed), "192.0.2.9", 4711) is None
 
 
 # -- requests ----------------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from msilo_lite.errors import ConfigError, Refused
 from msilo_lite.gatekeeper import Gatekeeper
 from msilo_lite.settings.config import Config
 from msilo_lite.sip.digest import Credentials, best_of
+from msilo_lite.sip.lines import split
 from msilo_lite.sip.wire import Incoming, Request, read
 
 from .kit import NOW, text_of
@@ -36,7 +37,7 @@ class Door:
         self.now = float(NOW)
 
     def send(self, raw: bytes, host: str = INSIDE) -> tuple[Request, Source]:
-        return self.gate.admit(Incoming(raw, host, 5080, 1), read(raw), self.now)
+        return self.gate.admit(Incoming(split(raw), host, 5080, 1), read(raw), self.now)
 
     def refused(self, raw: bytes, host: str = INSIDE) -> Refused:
         with pytest.raises(Refused) as caught:
@@ -307,7 +308,7 @@ def log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
 def test_a_limit_is_told_once_a_minute_and_no_body_is(log: pytest.LogCaptureFixture) -> None:
     door = Door(sender_rate=1, sender_burst=1)
     raw = text_of(body=b"the words of the body")
-    incoming = Incoming(raw, INSIDE, 5080, 1)
+    incoming = Incoming(split(raw), INSIDE, 5080, 1)
     door.send(raw)
     for _ in range(5):
         door.gate.note(incoming, door.refused(raw), door.now)

@@ -23,6 +23,7 @@ from msilo_lite.settings.control import OWN_ID, Orders
 from msilo_lite.settings.pseudo import Subject, Template
 from msilo_lite.settings.terms import wording_of
 from msilo_lite.sip.address import Aor, parse_address
+from msilo_lite.sip.lines import split
 from msilo_lite.sip.wire import Incoming, Outgoing, Request
 from tests.conftest import OpenRig
 
@@ -379,7 +380,7 @@ class Desk:
     def take(self, *requests: Request, host: str = "127.0.0.1", now: int = NOW) -> list[Outgoing]:
         """Requests that share a turn; the notices that leave after it."""
         for one in requests:
-            self.reception.take(Incoming(b"", host, 5080, 0), one, now)
+            self.reception.take(Incoming(split(b""), host, 5080, 0), one, now)
         try:
             fresh = self.rig.silo.commit(now)
         except StoreError:
