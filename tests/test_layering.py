@@ -32,6 +32,7 @@ RANKS: tuple[tuple[str, ...], ...] = (
         "privacy",
         "recorder",
         "blame",
+        "lines",
         "leash",
     ),
     (
@@ -130,6 +131,7 @@ CORE = (
     "due",
     "message",
     "policy",
+    "lines",
     "wire",
     "response",
     "pseudo",

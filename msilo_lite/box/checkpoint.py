@@ -14,10 +14,10 @@ from threading import Thread
 
 from .engine import connect
 
-PAGES = 4000
-"Pages in the log, roughly, from which on it is copied: 16 MB."
+PAGES = 2000
+"Pages in the log, roughly, from which on it is copied: 8 MB."
 OF_A_COMMIT = 6
-"Pages of a commit beside those of its rows: the ends of the tables and their indexes."
+"What a commit is counted for beside its rows: the ends of the tables and their indexes."
 _COPY = "PRAGMA wal_checkpoint(PASSIVE)"
 
 
@@ -27,21 +27,23 @@ class Checkpoints:
     def __init__(self, file: Path, writer: sqlite3.Connection, pages: int = PAGES) -> None:
         """`pages`: from which on the log is copied."""
         self._file, self._writer, self._most = file, writer, pages
-        self._pages, self._changes = 0, writer.total_changes
+        self._counted, self._changes = 0, writer.total_changes
+        self._pages_each = 1.0
+        "Pages of the log for each thing that was counted, as the last look at it has shown: rows share pages."
         self._orders: SimpleQueue[sqlite3.Connection | None] = SimpleQueue()
-        self._ends: SimpleQueue[None] = SimpleQueue()
+        self._ends: SimpleQueue[int] = SimpleQueue()
         self._own: sqlite3.Connection | None = None
         self._thread: Thread | None = None
-        self._busy = False
+        self._busy, self._ordered_at = False, 1
 
     def committed(self) -> None:
         """The writer has committed, and its files are where they were."""
         changes = self._writer.total_changes
-        self._pages += changes - self._changes + OF_A_COMMIT
+        self._counted += changes - self._changes + OF_A_COMMIT
         self._changes = changes
         if self._busy:
             self._follow()
-        elif self._pages >= self._most:
+        elif self._counted * self._pages_each >= self._most:
             with suppress(sqlite3.Error):
                 self._begin()
 
@@ -50,23 +52,26 @@ class Checkpoints:
         if self._thread is None:
             self._thread = Thread(target=self._work, name="checkpoint", daemon=True)
             self._thread.start()
-        self._busy = True
+        self._busy, self._ordered_at = True, self._counted
         self._orders.put(self._own)
 
     def _follow(self) -> None:
         """Where the thread is done, copy the rest: only a log that is copied whole starts over."""
         if self._ends.empty():
             return
-        self._ends.get()
-        self._busy, self._pages = False, 0
+        pages = self._ends.get()
+        if pages:
+            self._pages_each = pages / self._ordered_at
+        self._busy, self._counted = False, 0
         with suppress(sqlite3.Error):
             self._writer.execute(_COPY).fetchone()
 
     def _work(self) -> None:
         while connection := self._orders.get():
+            pages = 0
             with suppress(sqlite3.Error):
-                connection.execute(_COPY).fetchone()
-            self._ends.put(None)
+                _busy, pages, _copied = connection.execute(_COPY).fetchone()
+            self._ends.put(pages)
 
     def close(self) -> None:
         """End the thread."""

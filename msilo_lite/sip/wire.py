@@ -355,6 +355,5 @@ def kept_headers(request: Request) -> str:
 
 def dedupe_key(request: Request, from_tag: str, owner: Aor, body: bytes) -> bytes:
     """16 bytes that name a request: the body belongs in it, because Kamailio's use_mode repeats the other parts."""
-    parts = (request.get("call-id") or "", request.get("cseq") or "", from_tag, str(owner))
-    text = octets("\0".join(parts))
-    return hashlib.sha256(text + b"\0" + hashlib.sha256(body).digest()).digest()[:16]
+    parts = (request.get("call-id") or "", request.get("cseq") or "", from_tag, str(owner), "")
+    return hashlib.blake2b(octets("\0".join(parts)) + body, digest_size=16).digest()
