@@ -1,7 +1,8 @@
 """What the database stands on: whether its file is sound, and whether it is still the one at its path.
 
 A file that is deleted or replaced under an open database goes on to take commits, and nobody will ever see them. So the
-three files of SQLite are compared with what stands at their paths around every commit; it costs microseconds.
+three files of SQLite are compared with what stands at their paths around every commit. Where nothing in their folder
+was made, moved or deleted since the last look, the folder says so.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from .engine import connect, translated
 SUFFIXES = ("", "-wal", "-shm")
 CHECKED = 256 << 20
 "Bytes up to which a file is read through at a start: a tenth of a second for each 100 MB."
+SETTLED, SETTLED_COARSE = 0.1, 3.0
+"Seconds that a folder must have been left alone for its time to mean something; where a disk counts whole seconds."
 _MENDING = (
     "it was left as it is; keep a copy, then `sqlite3 FILE .recover | sqlite3 NEW`, or move it away for an empty box"
 )
@@ -41,12 +44,21 @@ class Footing:
         """To be made when the log exists, that is after something was read."""
         self._paths = [str(file.with_name(file.name + suffix)) for suffix in SUFFIXES]
         self._known = [_identity(path) for path in self._paths]
+        self._folder = None if file.is_symlink() else str(file.parent)
+        self._seen: tuple[int, int, int] | None = None
+        "The folder at a look that found them where they were."
 
     def look(self) -> Ground:
         """What became of them."""
+        folder = _state(self._folder) if self._folder else None
+        if folder and folder == self._seen:
+            return Ground.FIRM
+        self._seen = None
         for path, known in zip(self._paths, self._known, strict=True):
             if known and _identity(path) != known:
                 return Ground.OTHER if _identity(self._paths[0]) not in (None, self._known[0]) else Ground.GONE
+        if folder and abs(time.time() - folder[2] / 1e9) > (SETTLED if folder[2] % 10**9 else SETTLED_COARSE):
+            self._seen = folder
         return Ground.FIRM
 
     def let_go(self) -> None:
@@ -68,6 +80,15 @@ def _identity(path: str) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+def _state(folder: str) -> tuple[int, int, int] | None:
+    """Which folder it is, and when an entry of it changed last, in nanoseconds."""
+    try:
+        found = os.stat(folder)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_mtime_ns
 
 
 def copied(connection: sqlite3.Connection, file: Path) -> Path:

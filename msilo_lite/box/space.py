@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
+EACH = 0.05
+"Seconds that an answer holds: in them a storm writes some megabytes."
 SHARE = 20
 "A small disk keeps this part of it free, rather than more than it has."
 
@@ -17,9 +20,17 @@ class Space:
         self._folder = file.parent
         self.floor = floor
         "Bytes that stay free."
+        self._asked = -EACH
+        self._short = False
 
     def is_short(self) -> bool:
-        """Whether less than the floor is free now. A disk that cannot be asked has room."""
+        """Whether less than the floor is free, as the disk said lately. A disk that cannot be asked has room."""
+        now = time.monotonic()
+        if now - self._asked >= EACH:
+            self._asked, self._short = now, self._is_short()
+        return self._short
+
+    def _is_short(self) -> bool:
         if not self.floor:
             return False
         try:
