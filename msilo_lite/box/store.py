@@ -30,12 +30,12 @@ from .numbers import Numbers
 from .repair import Repair
 from .repeats import Repeats
 from .rows import (
+    Marks,
     by_name,
     contact_of,
     contact_row,
     hold_of,
     ledger_row,
-    new_msilo_ids,
     recipient_of,
     recipient_row,
     silo_row,
@@ -79,6 +79,7 @@ class Store(Told):
         self._seen = -1
         self._remains = False
         "Whether the log may still hold text that was taken out of the box."
+        self._marks = Marks()
         self._boxes = Numbers(self._c, self._sql, self._silo.name, self._sql.highest_box)
         self._entries = Numbers(self._c, self._sql, ledger.name, self._sql.highest_ledger)
         self.foreign = not made_by_us(self._c, self._silo.name)
@@ -144,7 +145,7 @@ class Store(Told):
         fresh = by_key.values()
         self._shelf.make_room(self._boxes.next - 1)
         first, box = self._entries.take(len(fresh), now), self._boxes.take(len(fresh), now)
-        marks = new_msilo_ids(first, len(fresh))
+        marks = self._marks.make(first, len(fresh))
         self._each(
             self._sql.insert_ledger, [ledger_row(first + i, box + i, one, marks[i]) for i, one in enumerate(fresh)]
         )
@@ -316,7 +317,7 @@ class Store(Told):
             return item
         number = self._entries.next
         self._entries.next += 1  # a reading reserves nothing: SQLite notes it when the row is written
-        return replace(item, ledger_id=number, msilo_id=new_msilo_ids(number, 1)[0])
+        return replace(item, ledger_id=number, msilo_id=self._marks.make(number, 1)[0])
 
     def by_msilo_id(self, text: str) -> tuple[State, Aor] | None:
         """State and owner of the message that was given this X-MSilo-ID, or None."""

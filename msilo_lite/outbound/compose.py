@@ -179,7 +179,7 @@ def replay_size(message: Message, dress: Dress) -> int:
     from_ = sender(message, dress)
     if message.kept and "privacy" in message.kept.lower():
         from_ = max(from_, nobody(message, dress), key=_size)
-    values = _size(target) + _size(from_) + _size(message.to) + _size(message.kept) + _size(_type(message))
+    values = _size("".join((target, from_, message.to, message.kept, _type(message))))
     own = _OWN_LINES + len(dress.user_agent) + MSILO_ID
     own += max(CALL_ID, _size(message.call_id)) if dress.keep_call_id else CALL_ID
     own += dress.signature + _size(target) if dress.signature else 0
@@ -197,7 +197,7 @@ def fits(message: Message, dress: Dress, target: int) -> None:
     `target`: bytes that Request-URI and Route may need; the AoR's own length where that is more.
     """
     size = replay_size(message, dress)
-    longest = size + max(0, target - _size(message.target or message.owner.uri))
+    longest = size + (max(0, target - _size(message.target or message.owner.uri)) if target else 0)
     if size > MAX_REQUEST or longest >= RECEIVE_BUFFER:
         raise BadRequest(513, f"its replay could have {longest} bytes, more than fit")
 

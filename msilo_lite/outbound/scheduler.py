@@ -11,6 +11,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from ..sip.address import Aor
+from ..value import value
 from .pace import Pace
 
 RETRY_TICK = 1.0
@@ -19,7 +20,7 @@ WISH_TICK = 0.1
 "Seconds between two looks for what the commands asked for."
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Due:
     """What one tick asks for."""
 
