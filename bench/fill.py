@@ -22,6 +22,8 @@ BATCH = 5000
 OTHERS = 10_000
 "Recipients that the bulk is spread over."
 LIFE = 200_000
+AGE = 3600
+"Seconds that they have waited: a daemon knows again what came in the last minutes, and reads it all at its start."
 Row = tuple[str, str, bytes, int]
 "Recipient, From URI, body, number."
 
@@ -80,7 +82,7 @@ def main() -> None:
     kind, file, *numbers = sys.argv[1:]
     users, each, bulk = map(int, numbers)
     fill = fill_lite if kind == "lite" else fill_kamailio
-    fill(Path(file), rows(users, each, bulk), int(time.time()))
+    fill(Path(file), rows(users, each, bulk), int(time.time()) - AGE)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,13 @@ class Empty:
         return subprocess.run(
             self.argv(*words), env=env, cwd="/", capture_output=True, text=True, timeout=60, check=False
         )
+
+
+def memory_maps() -> Iterator[str]:
+    """The files that each process of this machine has in its memory, as far as we may know."""
+    for one in Path("/proc").glob("[0-9]*/maps"):
+        with suppress(OSError):
+            yield one.read_text(errors="replace")
 
 
 @pytest.fixture
@@ -120,6 +128,11 @@ def test_zones_and_dates_are_inside(empty: Empty) -> None:
     wrong = empty.run("remind", "bob@home.lan", "Call", "--at", "tomorrow 9:00", "--tz", "Europe/Roma", *on)
     assert wrong.returncode == 2
     assert "Traceback" not in wrong.stderr
+
+
+def test_its_busy_modules_are_machine_code(empty: Empty, served: Address) -> None:
+    (library,) = empty.root.glob("tmp/_MEI*/msilo_lite__mypyc.*.so")
+    assert any(str(library) in maps for maps in memory_maps())
 
 
 def test_it_serves_and_its_commands_look_on(empty: Empty, served: Address) -> None:

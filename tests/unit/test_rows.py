@@ -4,7 +4,8 @@ from msilo_lite.box.rows import DIGITS, DIGITS_AT_ONCE, Marks
 
 
 def test_each_names_its_row_and_no_two_share_their_random_part() -> None:
-    marks, made = Marks(), []
+    marks = Marks()
+    made: list[str] = []
     for count in (1, 16, 0, 3, DIGITS_AT_ONCE // DIGITS + 1, 200, 64, 1):
         made += marks.make(len(made) + 1, count)
     numbers, random = zip(*(one.split("-") for one in made), strict=True)
