@@ -162,7 +162,7 @@ class Daemon(Governed):
         if self._recorder:
             self._recorder.heard(request.host, request.port)
         try:
-            parsed = wire.read_lines(request.text)
+            parsed = wire.read(request.text)
         except Refused as refusal:
             self._refuse(request, refusal)
         else:

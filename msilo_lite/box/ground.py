@@ -75,20 +75,21 @@ class Footing:
 
 
 def _identity(path: str) -> tuple[int, int] | None:
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
+    found = _found(path)
+    return (found.st_dev, found.st_ino) if found else None
 
 
 def _state(folder: str) -> tuple[int, int, int] | None:
     """Which folder it is, and when an entry of it changed last, in nanoseconds."""
+    found = _found(folder)
+    return (found.st_dev, found.st_ino, found.st_mtime_ns) if found else None
+
+
+def _found(path: str) -> os.stat_result | None:
     try:
-        found = os.stat(folder)
+        return os.stat(path)
     except OSError:
         return None
-    return found.st_dev, found.st_ino, found.st_mtime_ns
 
 
 def copied(connection: sqlite3.Connection, file: Path) -> Path:

@@ -31,9 +31,9 @@ class Quota:
     """Looks before a message is taken."""
 
     def __init__(self, policy: Policy, store: Store, is_short: Callable[[], bool] = lambda: False) -> None:
-        """`is_short`: whether the disk has too little room now: asked once a turn, for a storm fills it in no time."""
+        """`is_short`: whether the disk has too little room now: asked each time, for a storm fills it in no time."""
         self._store = store
-        self._is_short, self._short = is_short, False
+        self._is_short = is_short
         self.obey(policy)
         self._turn: list[Message] = []
         self._done = 0
@@ -54,9 +54,7 @@ class Quota:
             raise refusal
 
     def _refusal(self, message: Message, turn: list[Message], now: int) -> Rejected | None:
-        if not turn:
-            self._short = self._is_short()
-        if self._short:
+        if self._is_short():
             return _full(503, "the disk is almost full (min_free)", SPACE_RETRY, "refused_disk")
         caps, most = self._caps, self._policy.max_messages
         if not (most or caps.counted):

@@ -69,7 +69,7 @@ class Ear:
         assert self.agent is not None
         status = 200
         with contextlib.suppress(BadRequest):
-            parsed = wire.read_lines(request.text)
+            parsed = wire.read(request.text)
             if parsed.method in ("MESSAGE", "REGISTER"):
                 number = number_in(parsed) if parsed.method == "MESSAGE" else None
                 if number is None:

@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from ..sip.lines import unfolded
 from ..sip.wire import ALONE, COMPACT, OWN_PREFIX, Request
 from ..value import value
 
@@ -44,8 +45,6 @@ _VARIABLE = re.compile(
 _INDEX = re.compile(r"\[(-?[0-9]{1,9}|\*)\]")
 _TOKEN = re.compile(r"[A-Za-z0-9.!%*_+`'~-]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-_LINE_END = re.compile(r"\r?\n")
-_FOLD = re.compile(r"\r?\n[ \t]+")
 _DIRECTIVE = re.compile(r"%[-_0^#]?[0-9]{0,2}[EO]?[aAbBcCdDeFgGhHIjklmMnpPrRsStTuUVwWxXyYzZ%]")
 _QUOTED = r'"(?:[^"\\]|\\.)*"'
 _ADDRESS = re.compile(
@@ -128,8 +127,7 @@ class Template:
     @classmethod
     def parse_lines(cls, text: str) -> Template:
         """A template of header lines, CR LF between them. Raises ValueError too where a line can be no header."""
-        lines = _LINE_END.split(_FOLD.sub(" ", text))
-        rows = tuple(cls.parse(line) for line in lines if line.strip(" \t"))
+        rows = tuple(cls.parse(line) for line in unfolded(text) if line.strip(" \t"))
         for row in rows:
             _check_line(row)
         return cls(text, _parts(text), rows)

@@ -1,24 +1,23 @@
-"""A request's text taken apart into lines, once: for reading it, and for an answer that repeats some of them; pure."""
+"""A request's or an answer's text taken apart into lines, once, for whoever reads or repeats some of them; pure."""
 
 from __future__ import annotations
 
 import re
 from typing import NamedTuple
 
-HEAD_END = re.compile(rb"\r?\n\r?\n")
-LINE_END = re.compile(r"\r?\n")
-FOLD = re.compile(r"\r?\n[ \t]+")
+_HEAD_END = re.compile(rb"\r?\n\r?\n")
+_LINE_END, _FOLD = re.compile(r"\r?\n"), re.compile(r"\r?\n[ \t]+")
 _CONTROLS = bytes((*range(0x09), *range(0x0A, 0x20), 0x7F))
 _OTHERS = bytes(set(range(0x100)) - set(_CONTROLS))
 
 
 class Lines(NamedTuple):
-    """The lines of a request and its body; a tuple, since a frozen dataclass takes twice as long to make."""
+    """Lines and body of a request or an answer; a tuple, since a frozen dataclass takes twice as long to make."""
 
     raw: bytes
     "The whole of it, exact."
     start: str
-    "The request line."
+    "The request line, or the status line."
     fields: list[tuple[str, str, str]]
     "Each header line, unfolded: what stands before its colon, the colon, and what stands behind."
     body: bytes
@@ -36,8 +35,13 @@ def octets(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
 
+def unfolded(text: str) -> list[str]:
+    """The lines of a text; one that goes on in the next is one (RFC 3261 7.3.1)."""
+    return _LINE_END.split(_FOLD.sub(" ", text))
+
+
 def split(raw: bytes) -> Lines:
-    """The lines of a request, whatever it is.
+    """The lines of a request or an answer, whatever it is.
 
     Where every line ends with CR LF, a few looks for bytes take a tenth of what the regular expressions take.
     """
@@ -53,9 +57,9 @@ def split(raw: bytes) -> Lines:
 
 
 def _split_odd(raw: bytes) -> Lines:
-    found = HEAD_END.search(raw)
+    found = _HEAD_END.search(raw)
     head, body = (raw[: found.start()], raw[found.end() :]) if found else (raw, b"")
     returns = head.count(b"\r\n")
     clean = len(head.translate(None, _CONTROLS)) == len(head) - returns - head.count(b"\n")
-    start, *lines = LINE_END.split(FOLD.sub(" ", head.decode("utf-8", "surrogateescape")))
+    start, *lines = unfolded(head.decode("utf-8", "surrogateescape"))
     return Lines(raw, start, [line.partition(":") for line in lines], body, False, clean, head.count(b"\r") != returns)

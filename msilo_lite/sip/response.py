@@ -6,7 +6,7 @@ import re
 
 from ..errors import BadRequest
 from .address import aor_of, parse_address, parse_uri, split_list, without_headers
-from .lines import FOLD, HEAD_END, LINE_END
+from .lines import split
 from .wire import COMPACT, Answer
 
 
@@ -31,9 +31,7 @@ def response_headers(answer: Answer, name: str) -> list[str]:
     """Every value of a header of a response, in order; empty when nobody answered."""
     if not answer.raw:
         return []
-    head = HEAD_END.split(answer.raw, 1)[0].decode("utf-8", "surrogateescape")
-    pairs = (line.partition(":") for line in LINE_END.split(FOLD.sub(" ", head))[1:])
-    keys = ((key.strip().lower(), value.strip()) for key, _, value in pairs)
+    keys = ((key.strip().lower(), value.strip()) for key, _, value in split(answer.raw).fields)
     return [value for key, value in keys if COMPACT.get(key, key) == name]
 
 

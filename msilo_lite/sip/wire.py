@@ -15,7 +15,7 @@ from ..box.policy import RECEIVE_BUFFER, delta_seconds
 from ..errors import BadRequest
 from ..value import value
 from .address import Aor, parse_address, parse_uri, split_list
-from .lines import FOLD, LINE_END, Lines, octets, split
+from .lines import Lines, octets, unfolded
 
 COMPACT = {
     "a": "accept-contact",
@@ -194,25 +194,20 @@ class Request(NamedTuple):
         return [item for key, value in self.headers if key == name for item in split_list(value)]
 
 
-def read(raw: bytes) -> Request:
-    """Split a request. Raises BadRequest (400) when it is not one."""
-    return read_lines(split(raw))
-
-
-def read_lines(text: Lines) -> Request:
-    """Read a request that is split into lines. Raises BadRequest (400) when it is not one."""
+def read(text: Lines) -> Request:
+    """The request that these lines are. Raises BadRequest (400) when they are none."""
     if text.torn:
         raise BadRequest(400, "a carriage return stands alone")
     parts = text.start.split(" ")
     if len(parts) != 3:
         raise BadRequest(400, "the request line is malformed")
     headers, names, steered = [], [], False
-    for name, colon, text_of in text.fields:
+    for name, colon, rest in text.fields:
         if not colon:
             raise BadRequest(400, "a header line has no colon")
         if known := _known(name):
             key, written, steers = known
-            headers.append((key, text_of.strip()))
+            headers.append((key, rest.strip()))
             names.append(written)
             steered |= steers
     return Request(
@@ -320,7 +315,7 @@ def kept_lines(block: str) -> list[tuple[str, str]]:
     """Names and values of kept headers; those of others may be folded, or lack the last line end."""
     if not block:
         return []
-    pairs = (line.partition(":") for line in LINE_END.split(FOLD.sub(" ", block)))
+    pairs = (line.partition(":") for line in unfolded(block))
     named = ((name.strip(), value.strip()) for name, colon, value in pairs if colon)
     return [(name, _CONTROL.sub(" ", value)) for name, value in named if _TOKEN.fullmatch(name)]
 

@@ -28,10 +28,9 @@ from msilo_lite.sip.wire import (
     content_type,
     kept_headers,
     kept_lines,
-    read,
 )
 from tests.sip.torture import CASES
-from tests.unit.kit import NOW, PLAIN, message, waiting
+from tests.unit.kit import NOW, PLAIN, message, read, waiting
 
 Target = Callable[[bytes], None]
 

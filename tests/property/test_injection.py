@@ -37,7 +37,8 @@ from msilo_lite.settings.terms import extra_lines
 from msilo_lite.sip.address import Aor, Endpoint
 from msilo_lite.sip.agent import Agent
 from msilo_lite.sip.lines import octets
-from msilo_lite.sip.wire import Answer, Incoming, Outgoing, read
+from msilo_lite.sip.wire import Answer, Incoming, Outgoing
+from tests.unit.kit import read
 
 NOW = 1_800_000_000
 BOB = Aor("bob", "home.lan")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from msilo_lite.errors import BadRequest
 from msilo_lite.settings.pseudo import EXAMPLES, PLAIN, Subject, Template
-from msilo_lite.sip.wire import read
+from tests.unit.kit import read
 
 LAST = 2**31 - 1
 VARIABLES = (

@@ -11,8 +11,8 @@ from msilo_lite.outbound.compose import replay, replay_size
 from msilo_lite.pbx.registration import judge
 from msilo_lite.sip.address import Aor, aor_of, parse_uri
 from msilo_lite.sip.response import redirect, retry_after
-from msilo_lite.sip.wire import Answer, check, content_type, kept_headers, read
-from tests.unit.kit import NOW, PLAIN, message, request, text_of, waiting
+from msilo_lite.sip.wire import Answer, check, content_type, kept_headers
+from tests.unit.kit import NOW, PLAIN, message, read, request, text_of, waiting
 
 NAMES = ("Via", "From", "f", "To", "t", "Call-ID", "CSeq", "Max-Forwards", "Content-Length", "l", "Content-Type", "c",
          "Contact", "m", "Expires", "Date", "Require", "Path", "Allow", "Subject", "X-MSilo-ID", "X-A")  # fmt: skip

@@ -19,8 +19,10 @@ from msilo_lite.outbound.lanes import Send
 from msilo_lite.outbound.replay import Replay
 from msilo_lite.outbound.ways import Ways
 from msilo_lite.pbx.registration import judge
+from msilo_lite.sip import wire
 from msilo_lite.sip.address import Aor
-from msilo_lite.sip.wire import Answer, Request, read
+from msilo_lite.sip.lines import split
+from msilo_lite.sip.wire import Answer, Request
 
 NOW = 1_800_000_000
 "Where the clock of every test starts."
@@ -29,6 +31,11 @@ PLAIN = Dress(AGENT, add_date=False)
 PROXY = "sip:127.0.0.1:5060"
 BOB, CARL = Aor("bob", "home.lan"), Aor("carl", "home.lan")
 _numbers = count(1)
+
+
+def read(raw: bytes) -> Request:
+    """The request that a text is."""
+    return wire.read(split(raw))
 
 
 def text_of(

@@ -3,14 +3,15 @@
 import pytest
 
 from msilo_lite.pbx.echoes import LIFE, Echo, Echoes, body_of, mark_of, number_in
-from msilo_lite.sip import wire
 from msilo_lite.sip.wire import Request
+
+from .kit import read
 
 NUMBER, NOW = 0x0123456789ABCDEF, 1_800_000_000.0
 
 
 def message(body: bytes, *lines: str) -> Request:
-    return wire.read("\r\n".join(["MESSAGE sip:bob@home.lan SIP/2.0", *lines, "", ""]).encode() + body)
+    return read("\r\n".join(["MESSAGE sip:bob@home.lan SIP/2.0", *lines, "", ""]).encode() + body)
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,9 @@ from msilo_lite.gatekeeper import Gatekeeper
 from msilo_lite.settings.config import Config
 from msilo_lite.sip.digest import Credentials, best_of
 from msilo_lite.sip.lines import split
-from msilo_lite.sip.wire import Incoming, Request, read
+from msilo_lite.sip.wire import Incoming, Request
 
-from .kit import NOW, text_of
+from .kit import NOW, read, text_of
 
 INSIDE, OUTSIDE = "127.0.0.1", "192.0.2.7"
 ALICE, BOB = Credentials("alice", "wonder"), Credentials("bob", "secret")

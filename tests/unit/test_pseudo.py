@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from msilo_lite.settings.pseudo import EXAMPLES, FRAME, NULL, PLAIN, Subject, Template
-from msilo_lite.sip.wire import read
+
+from .kit import read
 
 WINTER, SUMMER = 1_795_428_914, 1_782_468_914  # 23 November 2026 10:15:14 and 26 June 2026 10:15:14, both UTC
 

@@ -18,11 +18,10 @@ from msilo_lite.sip.wire import (
     dedupe_key,
     kept_headers,
     media_type,
-    read,
     registrar_order,
 )
 
-from .kit import BOB, CARL, heard, request, text_of
+from .kit import BOB, CARL, heard, read, request, text_of
 
 
 # -- read ----------------------------------------------------------------------------------------------------------
