@@ -6,8 +6,8 @@ import os
 import time
 from pathlib import Path
 
-EACH = 0.05
-"Seconds that an answer holds: in them a storm writes some megabytes."
+EACH = 0.005
+"Seconds that an answer holds: in them a storm writes less than a megabyte."
 SHARE = 20
 "A small disk keeps this part of it free, rather than more than it has."
 
